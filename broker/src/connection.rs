@@ -1,0 +1,253 @@
+//! One connection to the broker: made with patience, checked once, and watched for as long as it lives.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{ConnectErrorKind, ConnectOptions, Event};
+use snapfleet_protocol::stream::SERVER_LEAST;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The shortest and the longest pause between two attempts to connect.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// An established connection that broke is retried faster: others wait for it.
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long one attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A silent connection is found dead after two of these.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// How many faults are kept to be shown.
+const PROBLEMS_MAX: usize = 8;
+
+/// How to reach the broker, and as whom.
+#[derive(Clone)]
+pub struct BrokerConfig {
+    /// Address, such as `nats://127.0.0.1:4222`; several are separated by commas.
+    pub url: String,
+    /// User of nats.conf; its inboxes begin with `_INBOX_<user>`.
+    pub user: String,
+    /// The user's password.
+    pub password: String,
+    /// The connection's name, as the broker's monitoring shows it.
+    pub name: String,
+}
+
+impl std::fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerConfig").field("url", &self.url).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no connection. Each names the thing and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The broker does not take the user or password.
+    #[error(
+        "broker {url} refuses user {user:?}: check the password in SNAPFLEET_NATS_PASSWORD against nats.conf"
+    )]
+    Credentials {
+        /// Where.
+        url: String,
+        /// Who.
+        user: String,
+    },
+    /// The broker is too old.
+    #[error(
+        "broker {url} is nats-server {version}, but {}.{}.{} or later is needed: update it",
+        SERVER_LEAST.0,
+        SERVER_LEAST.1,
+        SERVER_LEAST.2
+    )]
+    ServerTooOld {
+        /// Where.
+        url: String,
+        /// What runs there.
+        version: String,
+    },
+    /// The broker runs without JetStream or refuses to tell.
+    #[error("broker {url} has no JetStream: start it with the project's nats.conf")]
+    NoJetStream {
+        /// Where.
+        url: String,
+    },
+    /// The address cannot be read.
+    #[error("broker address {url:?} is not valid ({error}): write it as nats://host:4222")]
+    Address {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// Told to stop before the broker was reached.
+    #[error("stopped before the broker {url} was reached")]
+    Stopped {
+        /// Where.
+        url: String,
+    },
+}
+
+/// A watched connection. Clones share it.
+#[derive(Clone)]
+pub struct Broker {
+    client: async_nats::Client,
+    jetstream: async_nats::jetstream::Context,
+    connections: watch::Receiver<u64>,
+    problems: Arc<Mutex<VecDeque<String>>>,
+    url: String,
+}
+
+impl Broker {
+    /// Connects, and keeps trying with back-off while the broker cannot be reached, logging each attempt.
+    ///
+    /// # Errors
+    /// At once for what waiting does not mend: refused credentials, an old server, no JetStream, an address
+    /// that is none; [`ConnectError::Stopped`] when `shutdown` is cancelled first.
+    pub async fn connect(config: &BrokerConfig, shutdown: &CancellationToken) -> Result<Self, ConnectError> {
+        let mut pause = RETRY_PAUSE_MIN;
+        loop {
+            match Self::attempt(config).await {
+                Ok(broker) => return broker.checked(config).await,
+                Err(error) => {
+                    if let Some(fatal) = fatal(&error, config) {
+                        return Err(fatal);
+                    }
+                    tracing::warn!(broker.url = %config.url, %error, retry_ms = pause.as_millis() as u64,
+                        "broker cannot be reached; is nats-server running there?");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(jittered(pause)) => {}
+                () = shutdown.cancelled() => return Err(ConnectError::Stopped { url: config.url.clone() }),
+            }
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        }
+    }
+
+    async fn attempt(config: &BrokerConfig) -> Result<Self, async_nats::ConnectError> {
+        let (count, connections) = watch::channel(0);
+        let count = Arc::new(count);
+        let problems = Arc::new(Mutex::new(VecDeque::new()));
+        let (seen, url) = (problems.clone(), config.url.clone());
+        let urls: Vec<&str> = config.url.split(',').map(str::trim).collect();
+        let client = ConnectOptions::with_user_and_password(config.user.clone(), config.password.clone())
+            .name(&config.name)
+            .custom_inbox_prefix(format!("_INBOX_{}", config.user))
+            .connection_timeout(CONNECT_TIMEOUT)
+            .ping_interval(PING_EVERY)
+            .max_reconnects(None)
+            .reconnect_delay_callback(|attempt| {
+                let doubling = Duration::from_millis(50) * 2_u32.saturating_pow(attempt.min(8) as u32);
+                jittered(doubling.min(RECONNECT_PAUSE_MAX))
+            })
+            .event_callback(move |event| {
+                observe(&event, &url, &count, &seen);
+                std::future::ready(())
+            })
+            .connect(&urls[..])
+            .await?;
+        let jetstream = async_nats::jetstream::new(client.clone());
+        Ok(Self { client, jetstream, connections, problems, url: config.url.clone() })
+    }
+
+    async fn checked(self, config: &BrokerConfig) -> Result<Self, ConnectError> {
+        let info = self.client.server_info();
+        let (major, minor, patch) = SERVER_LEAST;
+        if !self.client.is_server_compatible(major, minor, patch) {
+            return Err(ConnectError::ServerTooOld { url: config.url.clone(), version: info.version });
+        }
+        if !info.jetstream {
+            return Err(ConnectError::NoJetStream { url: config.url.clone() });
+        }
+        tracing::info!(broker.url = %config.url, broker.version = %info.version, broker.user = %config.user,
+            max_payload = info.max_payload, "connected to the broker");
+        Ok(self)
+    }
+
+    /// The client, for core messages.
+    #[must_use]
+    pub fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
+    /// The client's JetStream side.
+    #[must_use]
+    pub fn jetstream(&self) -> &async_nats::jetstream::Context {
+        &self.jetstream
+    }
+
+    /// Where it is connected to.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Counts connections: the number changes each time the connection comes back.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.clone()
+    }
+
+    /// Whether the connection stands right now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// The largest message that the broker takes, headers included, as it said when connecting, in bytes.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.client.server_info().max_payload
+    }
+
+    /// The last faults that the connection reported, such as a denied permission; at most eight, newest last.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// The error to give up with, where trying again would not help.
+fn fatal(error: &async_nats::ConnectError, config: &BrokerConfig) -> Option<ConnectError> {
+    let (url, user) = (config.url.clone(), config.user.clone());
+    match error.kind() {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            Some(ConnectError::Credentials { url, user })
+        }
+        ConnectErrorKind::ServerParse => Some(ConnectError::Address { url, error: error.to_string() }),
+        ConnectErrorKind::Dns
+        | ConnectErrorKind::TimedOut
+        | ConnectErrorKind::Tls
+        | ConnectErrorKind::Io
+        | ConnectErrorKind::MaxReconnects => None,
+    }
+}
+
+/// Logs what the connection reports. A denied publish is told here and nowhere else.
+fn observe(event: &Event, url: &str, count: &watch::Sender<u64>, problems: &Mutex<VecDeque<String>>) {
+    match event {
+        Event::Connected => count.send_modify(|connections| *connections += 1),
+        Event::Disconnected => tracing::warn!(broker.url = %url, "connection to the broker lost; reconnecting"),
+        Event::LameDuckMode | Event::Draining | Event::Closed => {
+            tracing::warn!(broker.url = %url, event = %event, "the broker connection ends");
+        }
+        Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
+            tracing::error!(broker.url = %url, event = %event, "the broker reports a fault");
+            let mut problems = problems.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = event.to_string();
+            if problems.back() != Some(&text) {
+                problems.push_back(text);
+            }
+            if problems.len() > PROBLEMS_MAX {
+                problems.pop_front();
+            }
+        }
+    }
+}
+
+/// Up to a quarter more, so that many clients do not come back in step.
+fn jittered(pause: Duration) -> Duration {
+    pause + pause.mul_f64(fastrand::f64() / 4.0)
+}

@@ -1,0 +1,28 @@
+//! The wire contract between workers and master.
+//!
+//! A worker tells the master what it saw of one account in a [`Snapshot`]: a set of upserts of typed
+//! records. It is encoded as MessagePack with field names ([`codec`]), published on a subject named for the
+//! account ([`subject`]) and kept by the stream described in [`stream`].
+//!
+//! This crate holds values only: no clock, no environment, no network, no store. Everything a peer could
+//! get wrong (an identifier, a subject, a version, a size) is a type that is checked where it is made.
+
+pub mod account;
+pub mod codec;
+pub mod heartbeat;
+pub mod records;
+pub mod snapshot;
+pub mod stream;
+pub mod subject;
+pub mod time;
+
+pub use account::{AccountId, AccountName, IdError, InstanceId, PlatformName};
+pub use codec::{DecodeError, EncodeError, decode_snapshot, encode_snapshot};
+pub use heartbeat::{AccountHealth, AccountState, Heartbeat};
+pub use records::{
+    Comment, Content, ContentType, Conversation, ConversationType, Direction, DirectMessage, MessageType,
+    Notification, NotificationType, Record, RecordId, RecordKind,
+};
+pub use snapshot::{Snapshot, SnapshotId, SnapshotKind, WireVersion};
+pub use subject::Topic;
+pub use time::UnixMs;

@@ -1,0 +1,176 @@
+//! What the broker has not acked yet, kept on disk: records that were seen survive a restart of the worker.
+//!
+//! One append-only file for each account: a length and the MessagePack of a few records, over and over. It is
+//! emptied when the broker has acked all of it. A torn tail (the worker was killed while writing) is cut off.
+//! It is not synced to the disk: it outlives the process, not a power cut.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use snapfleet_protocol::{AccountId, Record, UnixMs};
+
+/// The largest file of one account, in bytes. Beyond it records are kept in memory alone, and that is told.
+pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The largest entry that is read back, in bytes; a larger length is a torn or foreign file.
+const ENTRY_BYTES_MAX: u32 = 48 * 1024 * 1024;
+
+/// Records that were seen at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The term in which they were seen.
+    pub epoch: u64,
+    /// When they were seen.
+    pub at: UnixMs,
+    /// What was seen.
+    pub records: Vec<Record>,
+}
+
+/// Why the outbox does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The file cannot be opened, read or written.
+    #[error("outbox {path}: {error}; check the disk and the rights of state_dir")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file is as large as it may grow.
+    #[error("outbox {path} is full at {FILE_BYTES_MAX} bytes: the broker has not acked anything for long")]
+    Full {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The records cannot be written as MessagePack.
+    #[error("outbox {path}: {error}")]
+    Encode {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: rmp_serde::encode::Error,
+    },
+}
+
+/// One account's file.
+#[derive(Debug)]
+pub struct Outbox {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Outbox {
+    /// Opens the account's file below `dir`, and reads what an earlier start left there.
+    ///
+    /// # Errors
+    /// [`OutboxError::File`].
+    pub fn open(dir: &Path, account: &AccountId) -> Result<(Self, Vec<Entry>), OutboxError> {
+        let path = dir.join(format!("{account}.outbox"));
+        let failed = |error| OutboxError::File { path: path.clone(), error };
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.map_err(failed)?;
+        let (entries, bytes) = read_entries(&mut file).map_err(failed)?;
+        file.set_len(bytes).map_err(failed)?;
+        file.seek(SeekFrom::Start(bytes)).map_err(failed)?;
+        Ok((Self { file, path, bytes }, entries))
+    }
+
+    /// Adds records that are about to be published.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; the records are not lost, only not on disk.
+    pub fn append(&mut self, entry: &Entry) -> Result<(), OutboxError> {
+        let encoded = rmp_serde::to_vec_named(entry)
+            .map_err(|error| OutboxError::Encode { path: self.path.clone(), error })?;
+        let length = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
+        let size = 4 + encoded.len() as u64;
+        if length > ENTRY_BYTES_MAX || self.bytes + size > FILE_BYTES_MAX {
+            return Err(OutboxError::Full { path: self.path.clone() });
+        }
+        let mut framed = length.to_le_bytes().to_vec();
+        framed.extend_from_slice(&encoded);
+        self.file
+            .write_all(&framed)
+            .map_err(|error| OutboxError::File { path: self.path.clone(), error })?;
+        self.bytes += size;
+        Ok(())
+    }
+
+    /// Empties the file: the broker has acked all that it held.
+    ///
+    /// # Errors
+    /// [`OutboxError::File`].
+    pub fn clear(&mut self) -> Result<(), OutboxError> {
+        if self.bytes == 0 {
+            return Ok(());
+        }
+        let cleared = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)).map(|_| ()));
+        cleared.map_err(|error| OutboxError::File { path: self.path.clone(), error })?;
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// Reads the whole entries, and where the last of them ends.
+fn read_entries(file: &mut File) -> io::Result<(Vec<Entry>, u64)> {
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    let (mut entries, mut rest) = (Vec::new(), bytes.as_slice());
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length);
+        let Some((encoded, after)) = after.split_at_checked(length as usize) else { break };
+        let Ok(entry) = rmp_serde::from_slice(encoded) else { break };
+        entries.push(entry);
+        rest = after;
+    }
+    if !rest.is_empty() {
+        tracing::warn!(bytes = rest.len(), "the outbox ends in a torn entry, which is cut off");
+    }
+    Ok((entries, (bytes.len() - rest.len()) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use snapfleet_testkit::sample;
+
+    use super::*;
+
+    fn entry(number: u64) -> Entry {
+        let record = Record::Comment(sample::comment(1, number, "text"));
+        Entry { epoch: 3, at: sample::BASE, records: vec![record] }
+    }
+
+    #[test]
+    fn what_was_appended_is_there_after_a_restart_and_a_torn_tail_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let account = sample::account("demo.a");
+        let (mut outbox, entries) = Outbox::open(dir.path(), &account).unwrap();
+        assert!(entries.is_empty());
+        outbox.append(&entry(1)).unwrap();
+        outbox.append(&entry(2)).unwrap();
+        outbox.file.write_all(&[9, 0, 0, 0, 1, 2]).unwrap();
+        drop(outbox);
+        let (mut outbox, entries) = Outbox::open(dir.path(), &account).unwrap();
+        assert_eq!(entries, [entry(1), entry(2)]);
+        outbox.append(&entry(3)).unwrap();
+        drop(outbox);
+        let (mut outbox, entries) = Outbox::open(dir.path(), &account).unwrap();
+        assert_eq!(entries, [entry(1), entry(2), entry(3)]);
+        outbox.clear().unwrap();
+        drop(outbox);
+        assert!(Outbox::open(dir.path(), &account).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn rubbish_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let account = sample::account("demo.a");
+        std::fs::write(dir.path().join("demo.a.outbox"), b"not an outbox at all").unwrap();
+        assert!(Outbox::open(dir.path(), &account).unwrap().1.is_empty());
+    }
+}

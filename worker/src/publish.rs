@@ -1,0 +1,430 @@
+//! One account's way to the stream: claims it, publishes one snapshot at a time, and never counts one as
+//! published without the broker's word.
+//!
+//! Every publish expects the subject's last sequence, so that two holders can never both write. When the broker
+//! answers that the sequence is another, the subject itself is read: our own message there means that only the
+//! ack was lost; a higher epoch means that another has taken over; anything else is folded into the window.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use snapfleet_broker::{
+    Ack, Broker, DirectGetError, Outgoing, PublishError, Stored, publish, publish_batch, read_subject,
+};
+use snapfleet_protocol::stream::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, HEADER_MESSAGE_ID, SNAPSHOTS};
+use snapfleet_protocol::{
+    AccountId, InstanceId, Record, Snapshot, SnapshotId, SnapshotKind, Topic, UnixMs, WireVersion,
+    decode_snapshot, encode_snapshot,
+};
+use tokio_util::sync::CancellationToken;
+
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Room for a message's headers within the broker's limit, in bytes.
+const HEADERS_BYTES: usize = 2 * 1024;
+/// The most records in one message, before its size is looked at.
+pub const RECORDS_PER_MESSAGE: usize = 4_000;
+
+/// How a publish ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The stream holds it, the last part under this sequence.
+    Acked {
+        /// The stream sequence.
+        seq: u64,
+    },
+    /// Somebody else's messages were on the subject. They are to be folded in, then it is to be tried again.
+    Folded(Vec<(Record, UnixMs)>),
+    /// The subject is empty though it should not be: the stream was made anew.
+    Emptied,
+    /// Another holder has a higher epoch.
+    Fenced {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// One record alone is larger than the broker takes.
+    TooLarge {
+        /// Its size, encoded, in bytes.
+        bytes: usize,
+    },
+    /// Told to stop before the broker answered.
+    Stopped,
+}
+
+/// Why an account could not be claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Its messages could not be read back.
+    #[error("the account's messages cannot be read back: {0}")]
+    Read(#[from] DirectGetError),
+    /// The claim was not stored.
+    #[error("the claim is not stored: {0}")]
+    Publish(#[from] PublishError),
+}
+
+/// Publishes one account's snapshots within one term.
+#[derive(Debug)]
+pub struct Publisher {
+    account: AccountId,
+    instance: InstanceId,
+    epoch: u64,
+    seq: u64,
+    /// Stream sequence of the subject's last message that was seen.
+    last: u64,
+    /// Encoded bytes of the last full, and of the deltas since.
+    full_bytes: Option<usize>,
+    delta_bytes: usize,
+}
+
+/// What the stream knows of an account, read back by a new holder.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Highest epoch on the subject.
+    pub epoch: u64,
+    /// Stream sequence of its last message; 0 if there is none.
+    pub last: u64,
+    /// Bytes of its last full, where there is one, and of the deltas since.
+    full_bytes: Option<usize>,
+    delta_bytes: usize,
+}
+
+impl History {
+    /// Takes note of one message, and gives its records in order to `restore`.
+    fn note(&mut self, stored: &Stored, restore: &mut impl FnMut(Record, UnixMs)) {
+        self.last = stored.seq;
+        let snapshot = match decode_snapshot(&stored.payload) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                tracing::warn!(stream.seq = stored.seq, %error, "a message of the account cannot be read back");
+                return;
+            }
+        };
+        self.epoch = self.epoch.max(snapshot.epoch);
+        match snapshot.kind {
+            SnapshotKind::Full => {
+                let earlier_parts = if snapshot.part > 1 { self.full_bytes.unwrap_or(0) } else { 0 };
+                self.full_bytes = Some(earlier_parts + stored.payload.len());
+                self.delta_bytes = 0;
+            }
+            SnapshotKind::Delta => self.delta_bytes += stored.payload.len(),
+            SnapshotKind::Claim => {}
+        }
+        let at = snapshot.captured_at;
+        for record in snapshot.into_records() {
+            restore(record, at);
+        }
+    }
+}
+
+impl Publisher {
+    /// Reads the account's messages back, giving their records to `restore`, and publishes the claim of a new
+    /// term. Returns the publisher and the epoch of the term before.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; the account is then not held, and the caller tries again.
+    pub async fn claim(
+        broker: &Broker,
+        account: &AccountId,
+        instance: &InstanceId,
+        now: UnixMs,
+        mut restore: impl FnMut(Record, UnixMs),
+    ) -> Result<(Self, u64), ClaimError> {
+        let subject = Topic::Snapshot.subject(account);
+        let mut history = History::default();
+        read_on(broker, &subject, &mut history, &mut restore).await?;
+        let mut publisher = Self {
+            account: account.clone(),
+            instance: instance.clone(),
+            epoch: history.epoch + 1,
+            seq: 0,
+            last: history.last,
+            full_bytes: history.full_bytes,
+            delta_bytes: history.delta_bytes,
+        };
+        let claim = publisher.message(SnapshotKind::Claim, 1, 1, now, Vec::new());
+        let (_, message) = claim.map_err(|error| PublishError::Failed(error.to_string()))?;
+        match publish(broker, &message).await {
+            Ok(ack) => publisher.last = ack.seq,
+            Err(PublishError::Conflict(_)) if publisher.stored_claim(broker, &subject).await? => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok((publisher, history.epoch))
+    }
+
+    /// Whether the subject's newest message is our claim, whose ack was lost.
+    async fn stored_claim(&mut self, broker: &Broker, subject: &str) -> Result<bool, DirectGetError> {
+        let (messages, _) = read_subject(broker, SNAPSHOTS, subject, self.last + 1).await?;
+        let ours = self.snapshot_id().to_string();
+        let found = messages.iter().find(|stored| message_id(stored) == Some(ours.as_str()));
+        self.last = found.map_or(self.last, |stored| stored.seq);
+        Ok(found.is_some())
+    }
+
+    /// The term.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the stream needs a full: it has none, or what came since is more than twice its size.
+    #[must_use]
+    pub fn full_is_due(&self) -> bool {
+        self.full_bytes.is_none_or(|bytes| self.delta_bytes > 2 * bytes)
+    }
+
+    fn snapshot_id(&self) -> SnapshotId {
+        SnapshotId { instance: self.instance.clone(), epoch: self.epoch, seq: self.seq }
+    }
+
+    /// Makes the next message. Its id is never used again, whatever becomes of it.
+    fn message(
+        &mut self,
+        kind: SnapshotKind,
+        part: u32,
+        parts: u32,
+        captured_at: UnixMs,
+        records: Vec<Record>,
+    ) -> Result<(usize, Outgoing), snapfleet_protocol::EncodeError> {
+        self.seq += 1;
+        let mut snapshot = Snapshot {
+            platform: self.account.platform.clone(),
+            account: self.account.account.clone(),
+            instance: self.instance.clone(),
+            epoch: self.epoch,
+            seq: self.seq,
+            kind,
+            part,
+            parts,
+            captured_at,
+            contents: Vec::new(),
+            comments: Vec::new(),
+            conversations: Vec::new(),
+            direct_messages: Vec::new(),
+            notifications: Vec::new(),
+        };
+        for record in records {
+            snapshot.push(record);
+        }
+        let payload = encode_snapshot(&snapshot)?;
+        let message = Outgoing {
+            subject: Topic::Snapshot.subject(&self.account),
+            message_id: Some(snapshot.id().to_string()),
+            expected_last: None,
+            ttl_s: None,
+            headers: vec![(WireVersion::HEADER, WireVersion::CURRENT.as_str().to_owned())],
+            payload: Bytes::from(payload),
+        };
+        Ok((message.payload.len(), message))
+    }
+
+    /// Publishes a delta. It must fit one message: `records` beyond that are left out, and how many went is
+    /// returned.
+    pub async fn publish_delta(
+        &mut self,
+        broker: &Broker,
+        mut records: Vec<Record>,
+        captured_at: UnixMs,
+        stop: &CancellationToken,
+    ) -> (usize, Outcome) {
+        let limit = broker.max_payload().saturating_sub(HEADERS_BYTES);
+        loop {
+            let count = records.len();
+            let bytes = match self.message(SnapshotKind::Delta, 1, 1, captured_at, records.clone()) {
+                Ok((bytes, message)) if bytes <= limit => {
+                    let outcome = self.send(broker, vec![message], stop).await;
+                    if matches!(outcome, Outcome::Acked { .. }) {
+                        self.delta_bytes += bytes;
+                    }
+                    return (count, outcome);
+                }
+                Ok((bytes, _)) => bytes,
+                Err(error) => {
+                    tracing::error!(account.id = %self.account, %error, "a snapshot cannot be encoded");
+                    usize::MAX
+                }
+            };
+            if count <= 1 {
+                return (count, Outcome::TooLarge { bytes });
+            }
+            records.truncate(count / 2);
+        }
+    }
+
+    /// Publishes all of the window, in one atomic batch where it does not fit one message.
+    pub async fn publish_full(
+        &mut self,
+        broker: &Broker,
+        records: Vec<Record>,
+        captured_at: UnixMs,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        let limit = broker.max_payload().saturating_sub(HEADERS_BYTES);
+        let mut per_message = RECORDS_PER_MESSAGE;
+        loop {
+            match self.full_parts(&records, per_message, captured_at) {
+                Ok(messages) if messages.iter().all(|message| message.payload.len() <= limit) => {
+                    let bytes = messages.iter().map(|message| message.payload.len()).sum();
+                    if messages.len() > BATCH_MESSAGES_MAX || bytes > BATCH_BYTES_MAX {
+                        return Outcome::TooLarge { bytes };
+                    }
+                    let outcome = self.send(broker, messages, stop).await;
+                    if matches!(outcome, Outcome::Acked { .. }) {
+                        (self.full_bytes, self.delta_bytes) = (Some(bytes), 0);
+                    }
+                    return outcome;
+                }
+                Ok(messages) if per_message == 1 => {
+                    let bytes = messages.iter().map(|message| message.payload.len()).max().unwrap_or(0);
+                    return Outcome::TooLarge { bytes };
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(account.id = %self.account, %error, "a full is split further");
+                    if per_message == 1 {
+                        return Outcome::TooLarge { bytes: usize::MAX };
+                    }
+                }
+            }
+            per_message = (per_message / 2).max(1);
+        }
+    }
+
+    fn full_parts(
+        &mut self,
+        records: &[Record],
+        per_message: usize,
+        captured_at: UnixMs,
+    ) -> Result<Vec<Outgoing>, snapfleet_protocol::EncodeError> {
+        let chunks: Vec<&[Record]> =
+            if records.is_empty() { vec![&[]] } else { records.chunks(per_message).collect() };
+        let parts = chunks.len() as u32;
+        let numbered = chunks.into_iter().zip(1..);
+        numbered
+            .map(|(chunk, part)| {
+                self.message(SnapshotKind::Full, part, parts, captured_at, chunk.to_vec())
+                    .map(|(_, message)| message)
+            })
+            .collect()
+    }
+
+    /// Publishes messages that belong together until the broker has answered for good.
+    async fn send(
+        &mut self,
+        broker: &Broker,
+        mut messages: Vec<Outgoing>,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        let Some(last_id) = messages.last().and_then(|message| message.message_id.clone()) else {
+            return Outcome::Acked { seq: self.last };
+        };
+        messages[0].expected_last = Some(self.last);
+        let mut pause = RETRY_PAUSE_MIN;
+        for attempt in 1_u32.. {
+            match self.attempt(broker, &messages, attempt).await {
+                Ok(ack) => {
+                    if ack.duplicate && attempt == 1 {
+                        tracing::error!(account.id = %self.account, snapshot.id = %last_id,
+                            "the broker knew a message before it was first published: instance ids collide");
+                    }
+                    self.last = ack.seq;
+                    return Outcome::Acked { seq: ack.seq };
+                }
+                Err(PublishError::Conflict(_)) => match self.resolve(broker, &last_id).await {
+                    Ok(outcome) => return outcome,
+                    Err(error) => {
+                        tracing::warn!(account.id = %self.account, %error, "a conflict cannot be looked into yet");
+                    }
+                },
+                Err(error) => tracing::warn!(account.id = %self.account, snapshot.id = %last_id, attempt, %error,
+                    retry_ms = pause.as_millis() as u64, "publish failed; trying again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause + pause.mul_f64(fastrand::f64() / 4.0)) => {}
+                () = stop.cancelled() => return Outcome::Stopped,
+            }
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        }
+        Outcome::Stopped
+    }
+
+    async fn attempt(
+        &self,
+        broker: &Broker,
+        messages: &[Outgoing],
+        attempt: u32,
+    ) -> Result<Ack, PublishError> {
+        match messages {
+            [message] => publish(broker, message).await,
+            several => {
+                let batch = format!("{}.{attempt}", self.snapshot_id());
+                publish_batch(broker, &batch, several).await
+            }
+        }
+    }
+
+    /// Finds out what stands on the subject since the last message that was seen there.
+    async fn resolve(&mut self, broker: &Broker, last_id: &str) -> Result<Outcome, DirectGetError> {
+        let subject = Topic::Snapshot.subject(&self.account);
+        let (mut folded, mut ours) = (Vec::new(), None);
+        let mut seen = self.last;
+        loop {
+            let (messages, pending) = read_subject(broker, SNAPSHOTS, &subject, seen + 1).await?;
+            for stored in &messages {
+                seen = stored.seq;
+                if message_id(stored) == Some(last_id) {
+                    ours = Some(stored.seq);
+                    continue;
+                }
+                let Ok(snapshot) = decode_snapshot(&stored.payload) else { continue };
+                if snapshot.epoch > self.epoch {
+                    return Ok(Outcome::Fenced { epoch: snapshot.epoch });
+                }
+                if snapshot.instance != self.instance {
+                    let at = snapshot.captured_at;
+                    folded.extend(snapshot.into_records().map(|record| (record, at)));
+                }
+            }
+            if pending == 0 || messages.is_empty() {
+                break;
+            }
+        }
+        if seen == self.last {
+            // Nothing follows, yet the broker expects another sequence: ours is gone from the subject.
+            self.last = 0;
+            let mut history = History::default();
+            read_on(broker, &subject, &mut history, &mut |record, at| folded.push((record, at))).await?;
+            if history.epoch > self.epoch {
+                return Ok(Outcome::Fenced { epoch: history.epoch });
+            }
+            (self.last, self.full_bytes, self.delta_bytes) = (history.last, None, 0);
+            return Ok(if history.last == 0 { Outcome::Emptied } else { Outcome::Folded(folded) });
+        }
+        self.last = seen;
+        Ok(match ours {
+            Some(seq) if folded.is_empty() => Outcome::Acked { seq },
+            _ => Outcome::Folded(folded),
+        })
+    }
+}
+
+/// Reads the subject from the last message that `history` knows to its end.
+async fn read_on(
+    broker: &Broker,
+    subject: &str,
+    history: &mut History,
+    restore: &mut impl FnMut(Record, UnixMs),
+) -> Result<(), DirectGetError> {
+    loop {
+        let (messages, pending) = read_subject(broker, SNAPSHOTS, subject, history.last + 1).await?;
+        for stored in &messages {
+            history.note(stored, restore);
+        }
+        if pending == 0 || messages.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+fn message_id(stored: &Stored) -> Option<&str> {
+    stored.headers.get(HEADER_MESSAGE_ID).map(|value| value.as_str())
+}

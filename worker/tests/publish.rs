@@ -1,0 +1,233 @@
+//! From sightings to the stream, against a real broker that is killed, cut off and emptied meanwhile.
+
+use std::path::Path;
+use std::time::Duration;
+
+use snapfleet_broker::{Broker, BrokerConfig, ensure_streams, read_subject};
+use snapfleet_protocol::stream::SNAPSHOTS;
+use snapfleet_protocol::{
+    AccountId, AccountState, Comment, InstanceId, Record, Snapshot, SnapshotKind, Topic, decode_snapshot,
+};
+use snapfleet_testkit::{Proxy, TestBroker, eventually, sample};
+use snapfleet_worker::account::{self, AccountTask, Sighting};
+use snapfleet_worker::roster::{Roster, now};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn connect(url: &str, user: &str) -> Broker {
+    let config = BrokerConfig {
+        url: url.to_owned(),
+        user: user.to_owned(),
+        password: TestBroker::password(user).to_owned(),
+        name: format!("test {user}"),
+    };
+    Broker::connect(&config, &CancellationToken::new()).await.unwrap()
+}
+
+/// A broker with our streams, and the master's connection to look into them.
+async fn broker() -> (TestBroker, Broker) {
+    let server = TestBroker::start();
+    let master = connect(&server.url(), "master").await;
+    ensure_streams(&master).await.unwrap();
+    (server, master)
+}
+
+struct Running {
+    sightings: mpsc::Sender<Sighting>,
+    roster: Roster,
+    stop: CancellationToken,
+    claimed: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(url: &str, account: &AccountId, instance: &str, dir: &Path) -> Self {
+        let (sender, sightings) = mpsc::channel(16);
+        let (roster, stop, claimed) = (Roster::default(), CancellationToken::new(), CancellationToken::new());
+        roster.add(account);
+        let task = AccountTask {
+            broker: connect(url, "worker").await,
+            account: account.clone(),
+            interval: Duration::from_secs(1),
+            instance: InstanceId::parse(instance).unwrap(),
+            outbox_dir: dir.to_owned(),
+            roster: roster.clone(),
+            sightings,
+            stop: stop.clone(),
+            claimed: claimed.clone(),
+            released: CancellationToken::new(),
+        };
+        let task = tokio::spawn(account::run(task));
+        let running = Self { sightings: sender, roster, stop, claimed, task };
+        tokio::time::timeout(DEADLINE, running.claimed.cancelled()).await.expect("claimed");
+        running
+    }
+
+    async fn see(&self, records: Vec<Record>) {
+        self.sightings.send(Sighting::Records { records, refused: 0, at: now() }).await.unwrap();
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn comment(number: u64) -> Record {
+    Record::Comment(sample::comment(1, number, "text"))
+}
+
+/// All snapshots on the account's subject, with their stream sequences.
+///
+/// A read that the broker's death cuts off is made again.
+async fn stored(broker: &Broker, account: &AccountId) -> Vec<(u64, Snapshot)> {
+    let (mut snapshots, mut from) = (Vec::new(), 1);
+    loop {
+        let subject = Topic::Snapshot.subject(account);
+        let read = async || read_subject(broker, SNAPSHOTS, &subject, from).await.ok();
+        let (page, pending) = eventually(DEADLINE, "the subject is read back", read).await;
+        for message in page {
+            from = message.seq + 1;
+            snapshots.push((message.seq, decode_snapshot(&message.payload).unwrap()));
+        }
+        if pending == 0 {
+            return snapshots;
+        }
+    }
+}
+
+fn comments(snapshots: &[(u64, Snapshot)], kind: SnapshotKind) -> Vec<String> {
+    let of_kind = snapshots.iter().filter(|(_, snapshot)| snapshot.kind == kind);
+    of_kind.flat_map(|(_, snapshot)| snapshot.comments.iter().map(|Comment { id, .. }| id.to_string())).collect()
+}
+
+async fn wait_for(broker: &Broker, account: &AccountId, kind: SnapshotKind, ids: &[&str]) {
+    let what = format!("{kind:?} with {ids:?}");
+    eventually(DEADLINE, &what, async || (comments(&stored(broker, account).await, kind) == ids).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_claim_comes_first_then_what_changed_then_a_full() {
+    let (server, master) = broker().await;
+    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
+    let worker = Running::start(&server.url(), &account, "one", dir.path()).await;
+    worker.see(vec![comment(1), comment(2)]).await;
+    wait_for(&master, &account, SnapshotKind::Delta, &["c1", "c2"]).await;
+    wait_for(&master, &account, SnapshotKind::Full, &["c1", "c2"]).await;
+    worker.see(vec![comment(1), comment(3)]).await;
+    wait_for(&master, &account, SnapshotKind::Delta, &["c1", "c2", "c3"]).await;
+    worker.see(vec![comment(1), comment(2), comment(3)]).await;
+    worker.stop().await;
+    let all = stored(&master, &account).await;
+    let kinds: Vec<_> = all.iter().map(|(_, snapshot)| snapshot.kind).collect();
+    assert_eq!(kinds[0], SnapshotKind::Claim);
+    assert_eq!(comments(&all, SnapshotKind::Delta), ["c1", "c2", "c3"], "nothing is published twice");
+    let seqs: Vec<_> = all.iter().map(|(_, snapshot)| (snapshot.epoch, snapshot.seq)).collect();
+    assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?} do not rise");
+}
+
+#[tokio::test]
+async fn a_lost_ack_neither_fences_nor_doubles() {
+    let (server, master) = broker().await;
+    let proxy = Proxy::start(&server.address()).await;
+    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
+    let worker = Running::start(&proxy.url(), &account, "one", dir.path()).await;
+    for round in 1..=3 {
+        proxy.lose_answers(true);
+        worker.see(vec![comment(round)]).await;
+        let ids: Vec<String> = (1..=round).map(|number| format!("c{number}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        wait_for(&master, &account, SnapshotKind::Delta, &ids).await;
+        proxy.lose_answers(false);
+        proxy.cut();
+        eventually(DEADLINE, "the stored publish counts as acked", async || {
+            (worker.roster.all()[0].pending == 0).then_some(())
+        })
+        .await;
+    }
+    let state = worker.roster.state(&account);
+    worker.stop().await;
+    assert_ne!(state, Some(AccountState::Fenced));
+    assert_eq!(comments(&stored(&master, &account).await, SnapshotKind::Delta), ["c1", "c2", "c3"]);
+}
+
+#[tokio::test]
+async fn a_new_holder_fences_the_old_one_and_starts_from_its_window() {
+    let (server, master) = broker().await;
+    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
+    let old = Running::start(&server.url(), &account, "old", &dir.path().join("old")).await;
+    old.see(vec![comment(1)]).await;
+    wait_for(&master, &account, SnapshotKind::Delta, &["c1"]).await;
+    let new = Running::start(&server.url(), &account, "new", &dir.path().join("new")).await;
+    old.see(vec![comment(2)]).await;
+    eventually(DEADLINE, "the old holder is fenced", async || {
+        (old.roster.state(&account) == Some(AccountState::Fenced)).then_some(())
+    })
+    .await;
+    new.see(vec![comment(1), comment(3)]).await;
+    wait_for(&master, &account, SnapshotKind::Delta, &["c1", "c3"]).await;
+    assert_eq!(new.roster.all()[0].epoch, 2);
+    old.stop().await;
+    new.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_seen_during_an_outage_arrives_after_it_and_after_a_restart() {
+    let (mut server, master) = broker().await;
+    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
+    let worker = Running::start(&server.url(), &account, "one", dir.path()).await;
+    server.kill();
+    worker.see(vec![comment(1)]).await;
+    worker.see(vec![comment(2)]).await;
+    eventually(DEADLINE, "two records wait", async || (worker.roster.all()[0].pending == 2).then_some(())).await;
+    // Gone without a word, as by kill -9: what it saw is on its disk alone.
+    worker.task.abort();
+    let _ = worker.task.await;
+    server.restart();
+    let worker = Running::start(&server.url(), &account, "two", dir.path()).await;
+    wait_for(&master, &account, SnapshotKind::Delta, &["c1", "c2"]).await;
+    server.kill();
+    worker.see(vec![comment(3)]).await;
+    server.restart();
+    wait_for(&master, &account, SnapshotKind::Delta, &["c1", "c2", "c3"]).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_made_anew_gets_everything_again() {
+    let (server, master) = broker().await;
+    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
+    let worker = Running::start(&server.url(), &account, "one", dir.path()).await;
+    worker.see(vec![comment(1), comment(2)]).await;
+    wait_for(&master, &account, SnapshotKind::Full, &["c1", "c2"]).await;
+    master.jetstream().delete_stream(SNAPSHOTS).await.unwrap();
+    ensure_streams(&master).await.unwrap();
+    worker.see(vec![comment(3)]).await;
+    wait_for(&master, &account, SnapshotKind::Full, &["c1", "c2", "c3"]).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_window_over_the_brokers_limit_goes_as_one_batch() {
+    let (server, master) = broker().await;
+    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
+    let worker = Running::start(&server.url(), &account, "one", dir.path()).await;
+    // Random text does not compress: 12 MB against a limit of 8.
+    let noise = || (0..1200).map(|_| fastrand::alphanumeric()).collect::<String>();
+    let records: Vec<Record> =
+        (0..10_000).map(|number| Record::Comment(sample::comment(1, number, &noise()))).collect();
+    worker.see(records).await;
+    eventually(DEADLINE, "a full of several parts", async || {
+        let all = stored(&master, &account).await;
+        let parts: Vec<_> = all.iter().filter(|(_, snapshot)| snapshot.kind == SnapshotKind::Full).collect();
+        let (_, first) = parts.first()?;
+        assert!(first.parts > 1, "one part was enough");
+        assert_eq!(parts.len(), first.parts as usize, "a batch is stored whole or not at all");
+        (parts.iter().map(|(_, part)| part.comments.len()).sum::<usize>() == 10_000).then_some(())
+    })
+    .await;
+    worker.stop().await;
+}
