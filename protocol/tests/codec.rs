@@ -1,5 +1,7 @@
 //! The wire format: what was ever published stays readable, and no bytes panic.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use snapfleet_protocol::codec::{COMPRESS_ABOVE_BYTES, UNPACKED_BYTES_MAX};
 use snapfleet_protocol::{

@@ -1,12 +1,14 @@
 //! Development only: the real parts that tests run against, and the patience to wait for them.
 //!
-//! A broker of its own for each test ([`TestBroker`]), a wire that can be cut or made to lose answers
-//! ([`Proxy`]), sample records ([`sample`]), and [`eventually`]. Nothing here stands in for a part of the
-//! product.
+//! A broker of its own for each test ([`TestBroker`]), the whole system as processes ([`system`]), a wire that
+//! can be cut or made to lose answers ([`Proxy`]), sample records ([`sample`]), and [`eventually`]. Nothing here
+//! stands in for a part of the product.
 
 pub mod broker;
+pub mod process;
 pub mod proxy;
 pub mod sample;
+pub mod system;
 pub mod wait;
 
 pub use broker::TestBroker;

@@ -3,6 +3,7 @@
 //! Sightings come in from the browser side; nothing goes back to it. While a publish waits for the broker,
 //! sightings are still taken in, so that an outage of the broker loses nothing that a page pushed.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,11 +42,25 @@ pub enum Sighting {
     },
     /// A body or frame that could not be read or mapped.
     CaptureFailed,
-    /// The pages are open and, where the platform asks for it, logged in.
-    Capturing,
+    /// The platform takes the pages for logged in.
+    LoggedIn,
     /// The pages show the login form.
     LoggedOut(String),
-    /// A page or the browser does not work; it is being tried again.
+    /// A page has loaded.
+    PageLoaded {
+        /// Its name.
+        page: String,
+        /// The platform has no login, so that it can deliver from now on.
+        without_login: bool,
+    },
+    /// A page does not work; it is being tried again.
+    PageFailed {
+        /// Its name.
+        page: String,
+        /// Why.
+        reason: String,
+    },
+    /// The pages cannot be driven at all, such as without a browser; it is being tried again.
     Failing(String),
 }
 
@@ -93,6 +108,8 @@ struct Account {
     epoch: u64,
     captured_at: UnixMs,
     last_sighting: Instant,
+    /// Pages that do not work.
+    failing: BTreeSet<String>,
 }
 
 /// Claims the account, then publishes what its pages show until told to stop or fenced.
@@ -143,6 +160,7 @@ impl Account {
                         epoch,
                         captured_at: now(),
                         last_sighting: Instant::now(),
+                        failing: BTreeSet::new(),
                     };
                     account.take_in_outbox(left, epoch_before);
                     return Some(account);
@@ -229,12 +247,29 @@ impl Account {
         match sighting {
             Sighting::Records { records, refused, at } => self.observe(records, refused, at),
             Sighting::CaptureFailed => roster.update(account, |health| health.capture_errors += 1),
-            Sighting::Capturing => {
+            Sighting::LoggedIn => {
                 self.last_sighting = Instant::now();
                 roster.set_state(account, AccountState::Capturing, None);
             }
             Sighting::LoggedOut(reason) => roster.set_state(account, AccountState::LoggedOut, Some(reason)),
-            Sighting::Failing(reason) => roster.set_state(account, AccountState::Failing, Some(reason)),
+            Sighting::PageLoaded { page, without_login } => {
+                self.failing.remove(&page);
+                let state = roster.state(account);
+                let recovered = state == Some(AccountState::Failing) && self.failing.is_empty();
+                if recovered || (state == Some(AccountState::Starting) && without_login) {
+                    self.last_sighting = Instant::now();
+                    roster.set_state(account, AccountState::Capturing, None);
+                }
+            }
+            Sighting::PageFailed { page, reason } => {
+                let reason = format!("page {page:?} does not work: {reason}");
+                self.failing.insert(page);
+                roster.set_state(account, AccountState::Failing, Some(reason));
+            }
+            Sighting::Failing(reason) => {
+                self.failing.clear();
+                roster.set_state(account, AccountState::Failing, Some(reason));
+            }
         }
     }
 
@@ -272,9 +307,11 @@ impl Account {
     fn tick(&mut self) {
         self.window.evict(now(), window::RECORDS_MAX);
         let silent_for = self.last_sighting.elapsed();
-        if self.task.roster.state(&self.task.account) == Some(AccountState::Capturing)
-            && silent_for > self.task.interval * SILENT_INTERVALS
-        {
+        let expected = matches!(
+            self.task.roster.state(&self.task.account),
+            Some(AccountState::Capturing | AccountState::Starting)
+        );
+        if expected && silent_for > self.task.interval * SILENT_INTERVALS {
             let reason = format!("nothing captured for {} s: does the page still work?", silent_for.as_secs());
             self.task.roster.set_state(&self.task.account, AccountState::Silent, Some(reason));
         }

@@ -1,0 +1,409 @@
+//! The whole system as an operator starts it, each part a process of its own: nats-server, the demo site, the
+//! master, workers with their browsers. What it stores is compared with what the site says it has served.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Process, binary, free_port};
+use crate::{TestBroker, eventually, workspace};
+
+const PASSWORD: &str = "demo-secret";
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const PAGE_ROWS: usize = 500;
+
+/// How the system is set up.
+pub struct Setup {
+    /// The demo accounts of each worker.
+    pub workers: Vec<Vec<&'static str>>,
+    /// What happens to each demo account a minute.
+    pub events_per_minute: f64,
+    /// Where the master finds the broker, if not directly.
+    pub master_broker_url: Option<String>,
+    /// Where the workers find the broker, if not directly.
+    pub worker_broker_url: Option<String>,
+    /// The publish interval of the accounts, in seconds.
+    pub interval_s: u64,
+    /// Further accounts in TOML, given to the first worker.
+    pub more_accounts: String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            workers: vec![vec!["shop-a", "shop-b", "shop-c"], vec!["shop-d", "shop-e"]],
+            events_per_minute: 60.0,
+            master_broker_url: None,
+            worker_broker_url: None,
+            interval_s: 2,
+            more_accounts: String::new(),
+        }
+    }
+}
+
+/// The running system.
+pub struct System {
+    /// The broker.
+    pub broker: TestBroker,
+    /// The demo site.
+    pub site: Process,
+    /// The master; `None` while it is dead.
+    pub master: Option<Process>,
+    /// The workers.
+    pub workers: Vec<Process>,
+    setup: Setup,
+    dir: TempDir,
+    site_port: u16,
+    master_port: u16,
+    http: reqwest::Client,
+}
+
+/// A record's kind and id.
+pub type Key = (String, String);
+
+impl System {
+    /// Starts everything on `broker` and waits until the master answers.
+    ///
+    /// # Panics
+    /// If a part does not start.
+    pub async fn start(broker: TestBroker, setup: Setup) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (site_port, master_port) = (free_port(), free_port());
+        let accounts = setup.workers.concat().join(",");
+        let mut site = Command::new(binary("snapfleet-demo-site"));
+        site.args(["--listen", &format!("127.0.0.1:{site_port}"), "--accounts", &accounts])
+            .args(["--events-per-minute", &setup.events_per_minute.to_string()])
+            .args(["--poll-s", "3", "--works", "4", "--comments", "8", "--conversations", "5"])
+            .args(["--messages", "15"])
+            .env("SNAPFLEET_DEMO_PASSWORD", PASSWORD);
+        let site = Process::start(&mut site, &dir.path().join("site.log"));
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("an HTTP client");
+        let mut system = Self {
+            broker,
+            site,
+            master: None,
+            workers: Vec::new(),
+            setup,
+            dir,
+            site_port,
+            master_port,
+            http,
+        };
+        system.start_master();
+        for index in 0..system.setup.workers.len() {
+            let worker = system.spawn_worker(index);
+            system.workers.push(worker);
+        }
+        system.wait_for_master().await;
+        system
+    }
+
+    /// Starts the master on the store it had before.
+    pub fn start_master(&mut self) {
+        let mut master = self.master_command();
+        master
+            .arg("run")
+            .arg("--store")
+            .arg(self.store_path())
+            .args(["--listen", &format!("127.0.0.1:{}", self.master_port)]);
+        self.master = Some(Process::start(&mut master, &self.dir.path().join("master.log")));
+    }
+
+    /// The master's binary with the broker's address and password in its environment.
+    #[must_use]
+    pub fn master_command(&self) -> Command {
+        let mut command = Command::new(binary("snapfleet-master"));
+        command
+            .env("NATS_URL", self.setup.master_broker_url.clone().unwrap_or_else(|| self.broker.url()))
+            .env("SNAPFLEET_NATS_USER", "master")
+            .env("SNAPFLEET_NATS_PASSWORD", TestBroker::password("master"));
+        command
+    }
+
+    /// Waits until the master answers.
+    ///
+    /// # Panics
+    /// If it does not within a minute.
+    pub async fn wait_for_master(&self) {
+        eventually(READY_TIMEOUT, "the master answers", async || self.try_api("status").await).await;
+    }
+
+    /// Starts the worker with this number anew, after a kill.
+    pub fn restart_worker(&mut self, index: usize) {
+        self.workers[index].kill();
+        self.workers[index] = self.spawn_worker(index);
+    }
+
+    fn spawn_worker(&self, index: usize) -> Process {
+        let config = self.dir.path().join(format!("worker-{index}.toml"));
+        let platforms = workspace().join("platforms");
+        let mut toml = format!("platforms = {platforms:?}\nstate_dir = \"worker-{index}\"\n");
+        for account in &self.setup.workers[index] {
+            toml += &format!(
+                "[[account]]\nid = \"demo.{account}\"\ninterval_s = {}\n[account.settings]\n\
+                 base_url = \"http://127.0.0.1:{}\"\nusername = \"{account}\"\npassword = \"{PASSWORD}\"\n",
+                self.setup.interval_s, self.site_port
+            );
+        }
+        if index == 0 {
+            toml += &self.setup.more_accounts;
+        }
+        std::fs::write(&config, toml).expect("the worker's file");
+        let mut worker = Command::new(binary("snapfleet-worker"));
+        worker
+            .arg("run")
+            .arg("--config")
+            .arg(config)
+            .env("NATS_URL", self.setup.worker_broker_url.clone().unwrap_or_else(|| self.broker.url()))
+            .env("SNAPFLEET_NATS_USER", "worker")
+            .env("SNAPFLEET_NATS_PASSWORD", TestBroker::password("worker"));
+        Process::start(&mut worker, &self.dir.path().join(format!("worker-{index}.log")))
+    }
+
+    /// The master's file.
+    #[must_use]
+    pub fn store_path(&self) -> std::path::PathBuf {
+        self.dir.path().join("master.redb")
+    }
+
+    /// The system's own folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The master's address.
+    #[must_use]
+    pub fn master_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.master_port)
+    }
+
+    /// The logs of all parts, for a failing test's message.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let mut logs = String::new();
+        for part in ["master", "worker-0", "worker-1", "site"] {
+            let text = std::fs::read_to_string(self.dir.path().join(format!("{part}.log"))).unwrap_or_default();
+            let tail: Vec<&str> = text.lines().rev().take(40).collect();
+            logs += &format!("--- {part}\n");
+            logs.extend(tail.into_iter().rev().map(|line| format!("{line}\n")));
+        }
+        logs
+    }
+
+    /// What the master answers below `/api/v1/`, if it answers well.
+    pub async fn try_api(&self, path: &str) -> Option<Value> {
+        let answer = self.http.get(format!("{}/api/v1/{path}", self.master_url())).send().await.ok()?;
+        if !answer.status().is_success() {
+            return None;
+        }
+        answer.json().await.ok()
+    }
+
+    /// What the master answers below `/api/v1/`.
+    ///
+    /// # Panics
+    /// If it does not answer well.
+    pub async fn api(&self, path: &str) -> Value {
+        self.try_api(path).await.unwrap_or_else(|| panic!("no answer to {path}\n{}", self.logs()))
+    }
+
+    /// Every row of a paged list of the API.
+    ///
+    /// # Panics
+    /// If the master does not answer well.
+    pub async fn rows(&self, path: &str) -> Vec<Value> {
+        let (mut rows, mut after) = (Vec::new(), None::<String>);
+        let joined = if path.contains('?') { "&" } else { "?" };
+        loop {
+            let cursor = after.map(|after| format!("&after={}", encode(&after))).unwrap_or_default();
+            let page = self.api(&format!("{path}{joined}limit={PAGE_ROWS}{cursor}")).await;
+            let items = page["items"].as_array().expect("a list").clone();
+            let done = items.is_empty();
+            rows.extend(items);
+            after = page["next"].as_str().map(str::to_owned);
+            if done || after.is_none() {
+                return rows;
+            }
+        }
+    }
+
+    /// Tells the demo site to do something.
+    ///
+    /// # Panics
+    /// If the site does not.
+    pub async fn control(&self, path: &str) -> Value {
+        let url = format!("http://127.0.0.1:{}/control/{path}", self.site_port);
+        let answer = self.http.post(&url).send().await.expect("the site answers");
+        assert!(answer.status().is_success(), "{url}: {}", answer.status());
+        answer.json().await.unwrap_or(Value::Null)
+    }
+
+    /// Records by kind and id that the site says it has served to an account.
+    ///
+    /// # Panics
+    /// If the site does not answer.
+    pub async fn truth(&self, account: &str) -> BTreeMap<Key, Value> {
+        let url = format!("http://127.0.0.1:{}/truth/{account}", self.site_port);
+        let truth: Value =
+            self.http.get(&url).send().await.expect("the site answers").json().await.expect("JSON");
+        let lists = [
+            ("contents", "content"),
+            ("comments", "comment"),
+            ("conversations", "conversation"),
+            ("direct_messages", "direct_message"),
+            ("notifications", "notification"),
+        ];
+        let mut records = BTreeMap::new();
+        for (list, kind) in lists {
+            for record in truth[list].as_array().expect("a list") {
+                let id = record["id"].as_str().expect("an id").to_owned();
+                records.insert((kind.to_owned(), id), record.clone());
+            }
+        }
+        records
+    }
+
+    /// Records by kind and id that the master's API shows of an account.
+    ///
+    /// # Panics
+    /// If the master does not answer, or shows a record twice or under another account.
+    pub async fn store(&self, account: &str) -> BTreeMap<Key, Value> {
+        let mut rows = Vec::new();
+        for list in ["contents", "comments", "notifications"] {
+            rows.extend(self.rows(&format!("{list}?account={account}")).await);
+        }
+        let conversations = self.rows(&format!("accounts/{account}/conversations")).await;
+        for thread in self.rows(&format!("accounts/{account}/threads")).await {
+            if thread["kind"] == "conversation" {
+                let id = encode(thread["id"].as_str().expect("an id"));
+                rows.extend(self.rows(&format!("conversations/{id}/messages?account={account}")).await);
+            }
+        }
+        rows.extend(conversations);
+        let mut records = BTreeMap::new();
+        for mut row in rows {
+            let fields = row.as_object_mut().expect("an object");
+            let of = fields.remove("account").expect("an account");
+            assert_eq!(of, account, "a record under the wrong account");
+            fields.remove("first_seen_at");
+            fields.remove("updated_at");
+            let kind = fields.remove("kind").expect("a kind").as_str().expect("text").to_owned();
+            let id = fields["id"].as_str().expect("an id").to_owned();
+            let before = records.insert((kind.clone(), id.clone()), row);
+            assert!(before.is_none(), "{kind} {id} is shown twice");
+        }
+        records
+    }
+
+    /// Waits until something of the first account is stored.
+    ///
+    /// # Panics
+    /// If nothing comes within `deadline`.
+    pub async fn wait_for_first_records(&self, deadline: Duration) {
+        let account = format!("demo.{}", self.setup.workers[0][0]);
+        eventually(deadline, "the first records are stored", async || {
+            let page = self.try_api(&format!("comments?account={account}")).await?;
+            page["items"].as_array().is_some_and(|items| !items.is_empty()).then_some(())
+        })
+        .await;
+    }
+
+    /// Reads the whole change log and checks that it tells the store's story, each change once: cursors without
+    /// gap, each record added once and then only updated, its last change equal to what the store shows.
+    ///
+    /// # Panics
+    /// With the first change that does not fit.
+    pub async fn check_change_log(&self) -> usize {
+        let changes = self.rows("changes").await;
+        let mut last: BTreeMap<(String, Key), Value> = BTreeMap::new();
+        let mut number = None;
+        for change in &changes {
+            let text = |name: &str| change[name].as_str().unwrap_or_else(|| panic!("{name} in {change}")).to_owned();
+            let cursor = text("cursor");
+            let n: u64 = cursor.rsplit('-').next().and_then(|n| n.parse().ok()).expect("a numbered cursor");
+            assert!(number.is_none_or(|before| n == before + 1), "{cursor} does not follow {number:?}");
+            number = Some(n);
+            let key = (text("account"), (text("kind"), text("id")));
+            let expected = if last.contains_key(&key) { "updated" } else { "added" };
+            assert_eq!(text("operation"), expected, "{change}");
+            last.insert(key, change["record"].clone());
+        }
+        for account in self.setup.workers.concat() {
+            let account = format!("demo.{account}");
+            for (key, shown) in self.store(&account).await {
+                let (kind, id) = &key;
+                let mut told = last.remove(&(account.clone(), key.clone())).unwrap_or_else(|| panic!("{kind} {id}: no change"));
+                let fields = told.as_object_mut().expect("an object");
+                for field in ["account", "kind", "first_seen_at", "updated_at"] {
+                    fields.remove(field);
+                }
+                assert_eq!(told, shown, "{kind} {id}: the last change is not what the store shows");
+            }
+        }
+        changes.len()
+    }
+
+    /// Waits until the store shows exactly what the site has served to each demo account.
+    ///
+    /// # Panics
+    /// With the first differences, when `deadline` has passed.
+    pub async fn wait_for_equality(&self, deadline: Duration) -> usize {
+        let started = std::time::Instant::now();
+        loop {
+            let (mut total, mut differences) = (0, Vec::new());
+            for account in self.setup.workers.concat() {
+                let (truth, store) = (self.truth(account).await, self.store(&format!("demo.{account}")).await);
+                total += truth.len();
+                differences.extend(compare(account, &truth, &store));
+            }
+            if differences.is_empty() {
+                return total;
+            }
+            let shown = differences.iter().take(12).cloned().collect::<Vec<_>>().join("\n");
+            assert!(
+                started.elapsed() < deadline,
+                "{} differences after {deadline:?}:\n{shown}\n{}",
+                differences.len(),
+                self.logs()
+            );
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+/// What differs, a line each.
+fn compare(account: &str, truth: &BTreeMap<Key, Value>, store: &BTreeMap<Key, Value>) -> Vec<String> {
+    let mut differences = Vec::new();
+    for ((kind, id), record) in truth {
+        match store.get(&(kind.clone(), id.clone())) {
+            None => differences.push(format!("{account}: {kind} {id} is missing")),
+            Some(stored) if stored != record => {
+                differences.push(format!("{account}: {kind} {id} differs\n  site  {record}\n  store {stored}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (kind, id) in store.keys().filter(|key| !truth.contains_key(*key)) {
+        differences.push(format!("{account}: {kind} {id} is extra"));
+    }
+    differences
+}
+
+/// Percent-encodes what is not safe in a part of a URL.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded += &format!("%{byte:02X}");
+        }
+    }
+    encoded
+}

@@ -1,0 +1,217 @@
+//! One account's pages: opens them in the shared browser, maps what they deliver, and tells the account's task.
+//!
+//! The only place where platform and browser meet. Knows nothing of windows, the stream or the broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use snapfleet_protocol::{AccountId, UnixMs};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::account::Sighting;
+use crate::browser::SharedBrowser;
+use crate::capture::{CaptureRule, Captured, PageReport, PathPattern, Source};
+use crate::config::AccountConfig;
+use crate::pages::{DriveError, LoginPlan, PagePlan, ScrollPlan, drive_account};
+use crate::platform::{AccountView, CaptureSource, CaptureSpec, LoginSpec, PageSpec, Platform, Request};
+use crate::roster::now;
+
+/// Captured bodies that wait for the mapping, at most; beyond that the browser side waits.
+const REPORTS_MAX: usize = 64;
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Pages that were driven for this long were well: the next failure is retried at once.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+/// Refused rows of one body that are logged one by one; the others are only counted.
+const REFUSED_LOGGED_MAX: usize = 5;
+
+/// What is driven for one account, checked before anything starts.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    platform: Arc<Platform>,
+    account: AccountView,
+    pages: Vec<PagePlan>,
+    login: Option<LoginPlan>,
+    rules: Arc<Vec<CaptureRule>>,
+}
+
+impl Plan {
+    /// Fits a platform to an account's settings.
+    ///
+    /// # Errors
+    /// One line that names the account and the setting or pattern that does not fit.
+    pub fn new(platform: &Arc<Platform>, account: &AccountConfig) -> anyhow::Result<Self> {
+        let named = |error: &dyn std::fmt::Display| anyhow::anyhow!("account {}: {error}", account.id);
+        let pages = platform.pages(&account.settings).map_err(|error| named(&error))?;
+        let login = platform.login(&account.settings).map_err(|error| named(&error))?;
+        let rules: Result<Vec<_>, _> = platform.captures().iter().map(rule).collect();
+        Ok(Self {
+            platform: platform.clone(),
+            account: AccountView { id: account.id.clone(), settings: account.settings.clone() },
+            pages: pages.into_iter().map(page).collect(),
+            login: login.map(login_plan),
+            rules: Arc::new(rules.map_err(|error| named(&error))?),
+        })
+    }
+
+    /// How many tabs it takes.
+    #[must_use]
+    pub fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+}
+
+fn page(spec: PageSpec) -> PagePlan {
+    let scroll = spec.scroll.map(|scroll| ScrollPlan {
+        selector: scroll.selector,
+        steps_max: scroll.steps_max,
+        pause: scroll.pause,
+        until: scroll.until,
+    });
+    PagePlan { name: spec.name, url: spec.url.to_string(), refresh: spec.refresh, scroll }
+}
+
+fn login_plan(spec: LoginSpec) -> LoginPlan {
+    let fill = spec.fill.into_iter().map(|field| (field.selector, field.value)).collect();
+    LoginPlan { logged_in: spec.logged_in, logged_out: spec.logged_out, submit: spec.submit, fill }
+}
+
+fn rule(spec: &CaptureSpec) -> anyhow::Result<CaptureRule> {
+    let source = match spec.source {
+        CaptureSource::Response => Source::Response,
+        CaptureSource::EventSource => Source::EventSource,
+        CaptureSource::Websocket => Source::WebSocket,
+    };
+    Ok(CaptureRule {
+        name: spec.name.clone(),
+        source,
+        path: PathPattern::parse(&spec.path)?,
+        status: spec.status.clone(),
+        content_type: spec.content_type.clone(),
+    })
+}
+
+/// Drives the account's pages until `stop`, in a new browser or context after each failure.
+pub async fn run(plan: Plan, browser: SharedBrowser, sightings: mpsc::Sender<Sighting>, stop: CancellationToken) {
+    let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
+    let mapping = tokio::spawn(map_reports(plan.clone(), reports, sightings.clone()));
+    let mut pause = RETRY_PAUSE_MIN;
+    while !stop.is_cancelled() {
+        let started = tokio::time::Instant::now();
+        let driven = drive_once(&plan, &browser, reports_in.clone(), &stop).await;
+        let Err(error) = driven else { break };
+        let account = &plan.account.id;
+        tracing::warn!(account.id = %account, %error, retry_ms = pause.as_millis() as u64, "pages are not driven; trying again");
+        let told = sightings.send(Sighting::Failing(format!("its pages cannot be driven: {error}"))).await;
+        if told.is_err() {
+            break;
+        }
+        if started.elapsed() > WELL_AFTER {
+            pause = RETRY_PAUSE_MIN;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => break,
+        }
+        pause = (pause * 2).min(RETRY_PAUSE_MAX);
+    }
+    drop(reports_in);
+    if let Err(error) = mapping.await {
+        tracing::error!(account.id = %plan.account.id, %error, "the mapping task died");
+    }
+}
+
+async fn drive_once(
+    plan: &Plan,
+    browser: &SharedBrowser,
+    reports: mpsc::Sender<PageReport>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let browser = tokio::select! {
+        browser = browser.acquire() => browser?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (account, pages, login) = (plan.account.id.clone(), plan.pages.clone(), plan.login.clone());
+    let driven: Result<(), DriveError> =
+        drive_account(browser, account, pages, login, plan.rules.clone(), reports, stop.clone()).await;
+    Ok(driven?)
+}
+
+/// Maps what the pages deliver, in order, off the runtime's threads.
+async fn map_reports(plan: Plan, mut reports: mpsc::Receiver<PageReport>, sightings: mpsc::Sender<Sighting>) {
+    let plan = Arc::new(plan);
+    while let Some(report) = reports.recv().await {
+        let account = &plan.account.id;
+        let sighting = match report {
+            PageReport::Captured(captured) => map(plan.clone(), captured).await,
+            PageReport::CaptureFailed { rule, url, reason } => {
+                let rule = rule.and_then(|rule| plan.rules.get(rule)).map(|rule| rule.name.as_str());
+                tracing::warn!(account.id = %account, rule, path = path_of(&url), %reason, "capture failed");
+                vec![Sighting::CaptureFailed]
+            }
+            PageReport::LoggedIn => vec![Sighting::LoggedIn],
+            PageReport::PageLoaded { page } => {
+                tracing::debug!(account.id = %account, %page, "page loaded");
+                vec![Sighting::PageLoaded { page, without_login: plan.login.is_none() }]
+            }
+            PageReport::LoggedOut { reason } => vec![Sighting::LoggedOut(reason)],
+            PageReport::PageFailed { page, reason } => vec![Sighting::PageFailed { page, reason }],
+        };
+        for sighting in sighting {
+            if sightings.send(sighting).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Maps one body, and tells of every row that it refuses.
+async fn map(plan: Arc<Plan>, captured: Captured) -> Vec<Sighting> {
+    let at = UnixMs(captured.captured_at_ms);
+    let (account, path) = (plan.account.id.clone(), path_of(&captured.url).to_owned());
+    let rule = plan.rules.get(captured.rule).map_or_else(String::new, |rule| rule.name.clone());
+    let mapping = tokio::task::spawn_blocking(move || {
+        let request = Request { url: captured.url, event: captured.event };
+        plan.platform.map(captured.rule, &request, &plan.account, &captured.body, now())
+    });
+    let mapped = match mapping.await {
+        Ok(mapped) => mapped,
+        Err(error) => {
+            tracing::error!(account.id = %account, rule, path, %error, "mapping a body panicked; it is left out");
+            return vec![Sighting::CaptureFailed];
+        }
+    };
+    report_refused(&account, &rule, &path, &mapped);
+    let mut sightings = Vec::new();
+    if mapped.error.is_some() {
+        sightings.push(Sighting::CaptureFailed);
+    }
+    let refused = mapped.refused.len() as u64;
+    // A body that could not be read at all is no sign of life.
+    if mapped.error.is_none() || !mapped.records.is_empty() {
+        sightings.push(Sighting::Records { records: mapped.records, refused, at });
+    }
+    sightings
+}
+
+fn report_refused(account: &AccountId, rule: &str, path: &str, mapped: &crate::platform::Mapped) {
+    if let Some(error) = &mapped.error {
+        tracing::warn!(account.id = %account, rule, path, %error, "a body does not map");
+    }
+    for refused in mapped.refused.iter().take(REFUSED_LOGGED_MAX) {
+        tracing::warn!(account.id = %account, rule, path, row = refused.row, reason = %refused.reason, "row refused");
+    }
+    if mapped.refused.len() > REFUSED_LOGGED_MAX {
+        tracing::warn!(account.id = %account, rule, path, refused = mapped.refused.len(), "more rows refused");
+    }
+    if mapped.unknown_times + mapped.cut > 0 {
+        tracing::warn!(account.id = %account, rule, path, unknown_times = mapped.unknown_times, cut = mapped.cut,
+            "values that are not told as they came");
+    }
+}
+
+/// The part of a URL that may be logged: without its query, which may hold secrets.
+fn path_of(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}

@@ -1,0 +1,213 @@
+//! One account's pages in its own browser context: opened, kept loaded, logged in and listened to until told to stop.
+//!
+//! Plans come in from the platform's file, reports go out. It must not know what a captured body means, nor
+//! where reports go.
+
+mod login;
+mod page;
+mod scroll;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use snapfleet_protocol::AccountId;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::browser::{Browser, CallError, Context};
+pub use crate::capture::{CaptureRule, Captured, PageReport};
+use crate::capture::{Reporter, ReportsClosed};
+use login::Login;
+
+/// How long the pages of an account may take to deliver their last captures when it is let go.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One tab of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PagePlan {
+    /// Its name in the platform's file.
+    pub name: String,
+    /// Where it goes.
+    pub url: String,
+    /// Time between two loads, varied by up to a tenth; loaded only once (and after failures) if absent.
+    pub refresh: Option<Duration>,
+    /// Scrolled after each load, so that it fetches more.
+    pub scroll: Option<ScrollPlan>,
+}
+
+/// How a page is scrolled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScrollPlan {
+    /// The element that scrolls; the window if absent.
+    pub selector: Option<String>,
+    /// The most steps after one load, each about a screen.
+    pub steps_max: u32,
+    /// The pause after each step.
+    pub pause: Duration,
+    /// Scrolling ends once an element matches this; otherwise when the end no longer moves, too.
+    pub until: Option<String>,
+}
+
+/// How it is seen whether an account is logged in, and how its login form is filled in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LoginPlan {
+    /// Logged in once an element matches this.
+    pub logged_in: String,
+    /// Logged out once an element matches this and none the other; if absent, when after a load the other one does
+    /// not appear in time.
+    pub logged_out: Option<String>,
+    /// Clicked after filling; if absent, the account cannot be logged in by a form.
+    pub submit: Option<String>,
+    /// Fields and what is typed into them, in order.
+    pub fill: Vec<(String, String)>,
+}
+
+impl fmt::Debug for LoginPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields: Vec<&str> = self.fill.iter().map(|(selector, _)| selector.as_str()).collect();
+        f.debug_struct("LoginPlan")
+            .field("logged_in", &self.logged_in)
+            .field("logged_out", &self.logged_out)
+            .field("submit", &self.submit)
+            .field("fill", &fields)
+            .finish()
+    }
+}
+
+/// Why an account is no longer driven although nobody asked for it to end.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The browser died: acquire another one and drive the account there.
+    #[error("the browser died")]
+    BrowserDied,
+    /// No context for the account.
+    #[error("no browser context for {account}: {reason}")]
+    NoContext {
+        /// Which account.
+        account: AccountId,
+        /// What the browser said.
+        reason: String,
+    },
+    /// Nobody takes the reports.
+    #[error("nobody takes the reports of {account}'s pages any more")]
+    ReportsClosed {
+        /// Which account.
+        account: AccountId,
+    },
+    /// A task ended in a panic: a fault of this program.
+    #[error("a page of {account} failed inside: {reason}")]
+    Inside {
+        /// Which account.
+        account: AccountId,
+        /// What is known of it.
+        reason: String,
+    },
+}
+
+/// What the pages of one account share.
+#[derive(Debug)]
+struct Drive {
+    context: Arc<Context>,
+    rules: Arc<Vec<CaptureRule>>,
+    reporter: Arc<Reporter>,
+    login: Option<Login>,
+    stop: CancellationToken,
+}
+
+/// Drives an account's pages in an isolated context until `shutdown`; the context, with its cookies, is disposed at
+/// the end. Failures of a page are reported and tried again with a growing pause.
+///
+/// # Errors
+/// [`DriveError`]; above all [`DriveError::BrowserDied`], at once when the browser dies.
+pub async fn drive_account(
+    browser: Arc<Browser>,
+    account: AccountId,
+    pages: Vec<PagePlan>,
+    login: Option<LoginPlan>,
+    rules: Arc<Vec<CaptureRule>>,
+    reports: mpsc::Sender<PageReport>,
+    shutdown: CancellationToken,
+) -> Result<(), DriveError> {
+    let context = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        context = browser.new_context() => context,
+    };
+    let context = context.map_err(|error| match error {
+        CallError::Died => DriveError::BrowserDied,
+        error => DriveError::NoContext { account: account.clone(), reason: error.to_string() },
+    })?;
+    let drive = Arc::new(Drive {
+        context: Arc::new(context),
+        rules,
+        reporter: Arc::new(Reporter::new(account.clone(), reports)),
+        login: login.map(Login::new),
+        stop: CancellationToken::new(),
+    });
+    let mut tasks = JoinSet::new();
+    for plan in pages {
+        tasks.spawn(page::drive_page(Arc::clone(&drive), plan));
+    }
+    let outcome = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(()),
+        () = browser.died() => Err(DriveError::BrowserDied),
+        () = drive.reporter.closed() => Err(DriveError::ReportsClosed { account: account.clone() }),
+        outcome = first_end(&mut tasks, &account) => Err(outcome),
+    };
+    drive.stop.cancel();
+    let context = Arc::clone(&drive.context);
+    drop(drive);
+    wind_up(tasks, context, matches!(outcome, Err(DriveError::BrowserDied)), &account).await;
+    outcome
+}
+
+/// A page's task ends on its own only with the browser or the consumer; an account without pages waits.
+async fn first_end(tasks: &mut JoinSet<Result<(), PageEnd>>, account: &AccountId) -> DriveError {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(PageEnd::BrowserDied)) => return DriveError::BrowserDied,
+            Ok(Err(PageEnd::ReportsClosed)) => return DriveError::ReportsClosed { account: account.clone() },
+            Err(error) => return DriveError::Inside { account: account.clone(), reason: error.to_string() },
+        }
+    }
+    std::future::pending().await
+}
+
+async fn wind_up(
+    mut tasks: JoinSet<Result<(), PageEnd>>,
+    context: Arc<Context>,
+    browser_died: bool,
+    account: &AccountId,
+) {
+    if browser_died {
+        tasks.shutdown().await;
+        return;
+    }
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        tracing::warn!(account.id = %account, "pages did not end in time, dropping them");
+        tasks.shutdown().await;
+    }
+    match Arc::into_inner(context) {
+        Some(context) => context.dispose().await,
+        // Unreachable once every task is gone; the last owner disposes of it then.
+        None => tracing::warn!(account.id = %account, "browser context still in use"),
+    }
+}
+
+/// Why a page's task ended although it was not stopped.
+#[derive(Debug, Clone, Copy)]
+enum PageEnd {
+    BrowserDied,
+    ReportsClosed,
+}
+
+impl From<ReportsClosed> for PageEnd {
+    fn from(_: ReportsClosed) -> Self {
+        Self::ReportsClosed
+    }
+}

@@ -1,0 +1,339 @@
+//! A platform as data: a folder `platforms/<name>/` with `platform.toml` and jq filters says which pages to open,
+//! how to log in, which bodies to capture and how each becomes records. No platform has code of its own.
+//!
+//! [`Platform::load`] reads and checks the folder before anything starts. [`Platform::map`] is `map`, first half:
+//! a captured body to rows, which [`crate::normalise`] turns into records. Knows nothing of the browser: the plans of
+//! the browser's side are built from the specs here. Secret settings reach [`LoginSpec`] alone, never a filter, an
+//! address, a log or the output of `Debug`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use snapfleet_protocol::{AccountId, PlatformName, Record, UnixMs};
+use url::Url;
+
+mod check;
+mod filter;
+mod manifest;
+mod template;
+
+pub use self::check::{CheckReport, Failure, check};
+pub use self::filter::{BODY_BYTES_MAX, DEPTH_MAX, Limits};
+pub use self::manifest::{REFRESH_S_MAX, SCHEMA, SCROLL_PAUSE_MS_MAX, SCROLL_STEPS_MAX};
+
+use self::filter::Filter;
+use self::manifest::Manifest;
+
+/// What is wrong with a platform's folder or with an account's settings for it: one line that names the place.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// A file or folder cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `platform.toml` or a fixture does not say what it should.
+    #[error("{}:{line}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// A filter does not compile.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Filter {
+        /// The file: the filter or one that it includes.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+        /// The column in characters, from 1 on.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// An account's settings do not fit the platform.
+    #[error("platform {platform}: {message}")]
+    Settings {
+        /// The platform.
+        platform: PlatformName,
+        /// Which setting, and the remedy.
+        message: String,
+    },
+}
+
+/// The settings of one account, by name.
+pub type Settings = BTreeMap<String, String>;
+
+/// One page to open in a tab of its own, its address filled in for an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageSpec {
+    /// Its name, unique within the platform.
+    pub name: String,
+    /// Its address, http or https. Holds no secret.
+    pub url: Url,
+    /// How often it is loaded again; `None` is never.
+    pub refresh: Option<Duration>,
+    /// How to make it fetch more after each load.
+    pub scroll: Option<ScrollSpec>,
+}
+
+/// How a page is scrolled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScrollSpec {
+    /// CSS of the element that scrolls; `None` is the window.
+    pub selector: Option<String>,
+    /// The most steps after one load.
+    pub steps_max: u32,
+    /// The pause between two steps.
+    pub pause: Duration,
+    /// CSS: scrolling ends once it exists.
+    pub until: Option<String>,
+}
+
+/// How to tell whether a page is logged in, and how to log in, filled in for an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginSpec {
+    /// CSS: logged in once it exists.
+    pub logged_in: String,
+    /// CSS: logged out once it exists; `None` where the page does not show it.
+    pub logged_out: Option<String>,
+    /// CSS of what is clicked once the form is filled; `None` where a form cannot log in.
+    pub submit: Option<String>,
+    /// What goes into the form, in this order.
+    pub fill: Vec<FillSpec>,
+}
+
+/// One field of a login form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FillSpec {
+    /// CSS of the field.
+    pub selector: String,
+    /// What is typed into it: a secret, as far as anybody else is concerned.
+    pub value: String,
+}
+
+impl fmt::Debug for FillSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FillSpec").field("selector", &self.selector).finish_non_exhaustive()
+    }
+}
+
+/// Where a captured body comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureSource {
+    /// The body of a response.
+    Response,
+    /// The data of an event of an event source.
+    EventSource,
+    /// A text frame of a WebSocket.
+    Websocket,
+}
+
+/// Which bodies one rule takes. Its place in [`Platform::captures`] is its number for [`Platform::map`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureSpec {
+    /// Its name, unique within the platform.
+    pub name: String,
+    /// Where the bodies come from.
+    pub source: CaptureSource,
+    /// Pattern of the URL's path.
+    pub path: String,
+    /// Which statuses of a response; empty is any 2xx.
+    pub status: Vec<u16>,
+    /// What a response's content type begins with; `None` is any.
+    pub content_type: Option<String>,
+}
+
+/// What a body answers.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The address that was asked.
+    pub url: String,
+    /// An event source's event name.
+    #[serde(default)]
+    pub event: Option<String>,
+}
+
+/// The account whose page fetched a body. Secret settings in it are kept from filters.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountView {
+    /// Which account.
+    pub id: AccountId,
+    /// Its settings.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+impl fmt::Debug for AccountView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.settings.keys().collect();
+        f.debug_struct("AccountView").field("id", &self.id).field("settings", &names).finish()
+    }
+}
+
+/// A row that became no record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Which output of the filter, from 0 on.
+    pub row: usize,
+    /// Why: names fields, never quotes what people wrote.
+    pub reason: String,
+}
+
+/// What became of one body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// The records, in the filter's order.
+    pub records: Vec<Record>,
+    /// The rows that became none.
+    pub refused: Vec<Refused>,
+    /// Times that were given and could not be told.
+    pub unknown_times: usize,
+    /// Texts, addresses and lists that were cut or left out for their length.
+    pub cut: usize,
+    /// Why the body, or the rest of it, was not read. What is above was read before and counts.
+    pub error: Option<String>,
+}
+
+/// A platform, checked and compiled; shared by all accounts and threads.
+pub struct Platform {
+    manifest: Manifest,
+    captures: Vec<CaptureSpec>,
+    filters: Vec<Filter>,
+    limits: Limits,
+}
+
+impl fmt::Debug for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Platform").field("name", self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Platform {
+    /// Reads `<dir>/platform.toml` and compiles its filters. What these include lies beside them or in `<dir>/../lib`.
+    ///
+    /// # Errors
+    /// [`PlatformError`], naming file, line and remedy, for the first thing that is wrong.
+    pub fn load(dir: &Path) -> Result<Self, PlatformError> {
+        let dir = &dir.canonicalize().map_err(|source| PlatformError::Read { path: dir.to_owned(), source })?;
+        let manifest = Manifest::read(dir)?;
+        let library = dir.parent().unwrap_or(dir).join("lib");
+        let mut filters = Vec::with_capacity(manifest.captures.len());
+        for rule in &manifest.captures {
+            let filter = Filter::compile(&dir.join(&rule.filter), &library).map_err(|error| PlatformError::Filter {
+                path: error.file,
+                line: error.line,
+                column: error.column,
+                message: error.message,
+            })?;
+            filters.push(filter);
+        }
+        let captures = manifest.captures.iter().map(|rule| rule.spec.clone()).collect();
+        Ok(Self { manifest, captures, filters, limits: Limits::default() })
+    }
+
+    /// The same with other bounds for a run of a filter.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The platform's name, which is its folder's.
+    #[must_use]
+    pub fn name(&self) -> &PlatformName {
+        &self.manifest.name
+    }
+
+    /// The rules, in the order of their numbers.
+    #[must_use]
+    pub fn captures(&self) -> &[CaptureSpec] {
+        &self.captures
+    }
+
+    /// Checks an account's settings: all that are required, none that are unknown.
+    ///
+    /// # Errors
+    /// [`PlatformError::Settings`], naming the setting.
+    pub fn check_settings(&self, settings: &Settings) -> Result<(), PlatformError> {
+        self.manifest.check_settings(settings)
+    }
+
+    /// The pages, filled in for an account.
+    ///
+    /// # Errors
+    /// [`PlatformError::Settings`] as [`Platform::check_settings`], and where an address does not become one.
+    pub fn pages(&self, settings: &Settings) -> Result<Vec<PageSpec>, PlatformError> {
+        self.check_settings(settings)?;
+        self.manifest.pages.iter().map(|page| self.manifest.fill_page(page, settings)).collect()
+    }
+
+    /// How to log in, filled in for an account; `None` where the platform has no login.
+    ///
+    /// # Errors
+    /// [`PlatformError::Settings`] as [`Platform::check_settings`].
+    pub fn login(&self, settings: &Settings) -> Result<Option<LoginSpec>, PlatformError> {
+        self.check_settings(settings)?;
+        self.manifest.login.as_ref().map(|login| self.manifest.fill_login(login, settings)).transpose()
+    }
+
+    /// Turns a body that rule number `rule` took into records. Never fails as a whole: what could not be read is in
+    /// [`Mapped::refused`] and [`Mapped::error`]. Blocks for as long as the filter runs, at most about 5 s: call it
+    /// where blocking is allowed.
+    #[must_use]
+    pub fn map(&self, rule: usize, request: &Request, account: &AccountView, body: &[u8], now: UnixMs) -> Mapped {
+        let mut mapped = Mapped::default();
+        let Some(filter) = self.filters.get(rule) else {
+            mapped.error = Some(format!("platform {} has no rule number {rule}", self.name()));
+            return mapped;
+        };
+        let request = request_json(request);
+        let account = self.account_json(account);
+        let mut row = 0;
+        let outcome = filter.run(body, [&request, &account], self.limits, &mut |output| {
+            match output.and_then(|text| crate::normalise::record(text, now)) {
+                Ok(normalised) => {
+                    mapped.records.push(normalised.record);
+                    mapped.unknown_times += normalised.unknown_times;
+                    mapped.cut += normalised.cut;
+                }
+                Err(reason) => mapped.refused.push(Refused { row, reason }),
+            }
+            row += 1;
+        });
+        mapped.error = outcome.err();
+        mapped
+    }
+
+    fn account_json(&self, account: &AccountView) -> String {
+        let settings: BTreeMap<_, _> =
+            account.settings.iter().filter(|(name, _)| !self.manifest.is_secret(name)).collect();
+        serde_json::json!({
+            "id": account.id,
+            "platform": account.id.platform,
+            "account": account.id.account,
+            "settings": settings,
+        })
+        .to_string()
+    }
+}
+
+/// `$request`: the address, its path and its query. What is no address is its own path.
+fn request_json(request: &Request) -> String {
+    let url = Url::parse(&request.url).ok();
+    let path = url.as_ref().map_or(request.url.as_str(), Url::path);
+    let query: BTreeMap<_, _> = url.iter().flat_map(Url::query_pairs).collect();
+    serde_json::json!({ "url": request.url, "path": path, "query": query, "event": request.event }).to_string()
+}
