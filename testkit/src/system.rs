@@ -376,6 +376,14 @@ impl System {
     }
 }
 
+impl Drop for System {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+    }
+}
+
 /// What differs, a line each.
 fn compare(account: &str, truth: &BTreeMap<Key, Value>, store: &BTreeMap<Key, Value>) -> Vec<String> {
     let mut differences = Vec::new();

@@ -136,10 +136,9 @@ impl Account {
         let mut pause = CLAIM_PAUSE_MIN;
         loop {
             let mut window = Window::default();
-            let claim =
-                Publisher::claim(&task.broker, &task.account, &task.instance, now(), |record, at| {
-                    window.restore(record, at);
-                });
+            let claim = Publisher::claim(&task.broker, &task.account, &task.instance, now(), |record, at| {
+                window.restore(record, at);
+            });
             let claimed = tokio::select! {
                 claimed = claim => claimed,
                 () = task.stop.cancelled() => return None,
@@ -312,7 +311,8 @@ impl Account {
             Some(AccountState::Capturing | AccountState::Starting)
         );
         if expected && silent_for > self.task.interval * SILENT_INTERVALS {
-            let reason = format!("nothing captured for {} s: does the page still work?", silent_for.as_secs());
+            let reason =
+                format!("nothing captured for {} s: does the page still work?", silent_for.as_secs());
             self.task.roster.set_state(&self.task.account, AccountState::Silent, Some(reason));
         }
         if self.in_flight.is_some() {

@@ -73,7 +73,9 @@ impl BrowserConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum BrowserError {
     /// No Chromium binary.
-    #[error("chromium not found ({looked}): install it (apt-get install chromium) or set CHROME to its binary")]
+    #[error(
+        "chromium not found ({looked}): install it (apt-get install chromium) or set CHROME to its binary"
+    )]
     NotFound {
         /// Where it was looked for.
         looked: String,

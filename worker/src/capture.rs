@@ -13,7 +13,7 @@ mod tap;
 
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, PatternError};
 pub use report::{Captured, PageReport};
-pub(crate) use report::{ReportsClosed, Reporter};
+pub(crate) use report::{Reporter, ReportsClosed};
 pub(crate) use tap::Tap;
 
 /// The largest body or frame that is taken, in bytes. A larger one is reported as failed.

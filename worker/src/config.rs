@@ -211,7 +211,10 @@ mod tests {
             ("[[account]]\nid = \"demo.a\"\nsettings = 3", "line 3"),
         ] {
             let error = load(text).unwrap_err();
-            assert!(error.contains(named) && error.contains("worker.toml"), "{error:?} does not name {named:?}");
+            assert!(
+                error.contains(named) && error.contains("worker.toml"),
+                "{error:?} does not name {named:?}"
+            );
         }
     }
 

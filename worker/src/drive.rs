@@ -93,7 +93,12 @@ fn rule(spec: &CaptureSpec) -> anyhow::Result<CaptureRule> {
 }
 
 /// Drives the account's pages until `stop`, in a new browser or context after each failure.
-pub async fn run(plan: Plan, browser: SharedBrowser, sightings: mpsc::Sender<Sighting>, stop: CancellationToken) {
+pub async fn run(
+    plan: Plan,
+    browser: SharedBrowser,
+    sightings: mpsc::Sender<Sighting>,
+    stop: CancellationToken,
+) {
     let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
     let mapping = tokio::spawn(map_reports(plan.clone(), reports, sightings.clone()));
     let mut pause = RETRY_PAUSE_MIN;

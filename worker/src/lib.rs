@@ -136,8 +136,13 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) -> anyhow::Result<
         });
     }
     let heart = CancellationToken::new();
-    let beating =
-        tokio::spawn(fleet::beat(broker, identity, roster, u32::try_from(pages).unwrap_or(u32::MAX), heart.clone()));
+    let beating = tokio::spawn(fleet::beat(
+        broker,
+        identity,
+        roster,
+        u32::try_from(pages).unwrap_or(u32::MAX),
+        heart.clone(),
+    ));
     shutdown.cancelled().await;
     tracing::info!("worker stops");
     let stopped = tokio::time::timeout(STOP_TIMEOUT, async {

@@ -17,7 +17,10 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let directives = format!("{},{}", cli.log, browser::LOG_DIRECTIVE);
     let Ok(filter) = EnvFilter::try_new(&directives) else {
-        return fail(&format!("--log {:?} is not a tracing directive: use for example info", cli.log), EXIT_USAGE);
+        return fail(
+            &format!("--log {:?} is not a tracing directive: use for example info", cli.log),
+            EXIT_USAGE,
+        );
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).init();
     match cli.command {

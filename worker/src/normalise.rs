@@ -143,6 +143,8 @@ fn notification(row: &mut Fields) -> Result<Notification, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: UnixMs = UnixMs(1_790_812_800_000);
@@ -153,7 +155,8 @@ mod tests {
 
     #[test]
     fn ids_are_exact_to_the_last_digit_as_integers_and_as_strings() {
-        for id in ["7123456789012345678", "18446744073709551615", "1234567890123456789012345678901234567890"] {
+        for id in ["7123456789012345678", "18446744073709551615", "1234567890123456789012345678901234567890"]
+        {
             for written in [id.to_owned(), format!("\"{id}\"")] {
                 let row = format!(r#"{{"kind":"content","id":{written}}}"#);
                 assert_eq!(record(&row, NOW).unwrap().record.id().as_str(), id);
@@ -173,14 +176,20 @@ mod tests {
             (r#"{"kind":"content"}"#, "id is missing"),
             (r#"{"kind":"content","id":null}"#, "id is missing"),
             (r#"{"kind":"content","id":""}"#, "id: record id \"\" is not valid"),
-            (r#"{"kind":"content","id":"undefined"}"#, "id: record id \"undefined\" is the text of a missing"),
+            (
+                r#"{"kind":"content","id":"undefined"}"#,
+                "id: record id \"undefined\" is the text of a missing",
+            ),
             (r#"{"kind":"content","id":1.5}"#, "id must be a string or an integer, not a number with"),
             (r#"{"kind":"content","id":1e3}"#, "id must be a string or an integer, not a number with"),
             (r#"{"kind":"content","id":true}"#, "id must be a string or an integer, not a boolean"),
             (r#"{"kind":"content","id":1,"tittle":"x"}"#, "content has no field \"tittle\" (is it title?)"),
             (r#"{"kind":"content","id":1,"direction":"inbound"}"#, "content has no field \"direction\""),
             (r#"{"kind":"content","id":1,"title":5}"#, "title must be a string, not a number"),
-            (r#"{"kind":"content","id":1,"like_count":"5"}"#, "like_count must be a whole number, not a string"),
+            (
+                r#"{"kind":"content","id":1,"like_count":"5"}"#,
+                "like_count must be a whole number, not a string",
+            ),
             (r#"{"kind":"content","id":1,"like_count":0.5}"#, "like_count must be a whole number"),
             (
                 r#"{"kind":"content","id":1,"like_count":99999999999999999999}"#,
@@ -203,7 +212,8 @@ mod tests {
     fn null_and_absence_are_unknown_and_whole_floats_are_numbers() {
         let row = r#"{"kind":"comment","id":1,"content_id":"w","direction":"outbound","text":null,"like_count":3.0,
             "created_at":null,"image_urls":null,"deleted":null,"parent_id":null}"#;
-        let Normalised { record: Record::Comment(comment), unknown_times, cut } = record(row, NOW).unwrap() else {
+        let Normalised { record: Record::Comment(comment), unknown_times, cut } = record(row, NOW).unwrap()
+        else {
             panic!("not a comment")
         };
         assert_eq!((unknown_times, cut), (0, 0));
@@ -229,6 +239,62 @@ mod tests {
         let title = content.title.unwrap();
         assert!(title.len() <= TEXT_BYTES_MAX && title.len() > TEXT_BYTES_MAX - 8 && title.ends_with('…'));
         assert_eq!((content.media_urls.len(), content.url, normalised.cut), (LIST_LEN_MAX, None, 3));
+    }
+
+    /// Any value, mostly of a shape that some field takes.
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("null".to_owned()),
+            any::<bool>().prop_map(|flag| flag.to_string()),
+            any::<i64>().prop_map(|number| number.to_string()),
+            "-?[0-9]{1,40}(\\.[0-9]{0,9})?([eE][+-]?[0-9]{1,4})?",
+            any::<String>().prop_map(|text| serde_json::Value::from(text).to_string()),
+            "\"[0-9年月日:. TZ+-]{0,24}\"",
+            any::<Vec<String>>().prop_map(|list| serde_json::Value::from(list).to_string()),
+            "\\PC{0,12}",
+        ]
+    }
+
+    /// A row with what its kind requires and any values in some of its other fields.
+    fn any_row() -> impl Strategy<Value = String> {
+        let shapes = [
+            ("content", "", ["title", "url", "media_urls", "published_at", "view_count", "deleted"]),
+            (
+                "comment",
+                r#","content_id":1,"direction":"inbound""#,
+                ["text", "parent_id", "image_urls", "created_at", "like_count", "deleted"],
+            ),
+            (
+                "direct_message",
+                r#","conversation_id":"c","direction":"outbound""#,
+                ["text", "media_url", "message_type", "sent_at", "reply_to_id", "recalled"],
+            ),
+        ];
+        let fields = proptest::collection::btree_map(0..6_usize, value(), 0..3);
+        (proptest::sample::select(shapes.to_vec()), any::<u64>(), fields).prop_map(
+            |((kind, required, names), id, fields)| {
+                let fields: Vec<_> =
+                    fields.iter().map(|(at, value)| format!(",\"{}\":{value}", names[*at])).collect();
+                format!("{{\"kind\":\"{kind}\",\"id\":{id}{required}{}}}", fields.concat())
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_row_panics_and_what_is_read_reads_the_same_again(row in prop_oneof![any_row(), any::<String>()]) {
+            if let Ok(first) = record(&row, NOW) {
+                let written = serde_json::to_string(&first.record).unwrap();
+                prop_assert_eq!(record(&written, NOW).unwrap().record, first.record);
+            }
+        }
+
+        #[test]
+        fn no_time_panics_and_each_is_in_range(json in value(), now in any::<i64>()) {
+            if let Some(time) = time::parse(&json, UnixMs(now)) {
+                prop_assert!(time >= UnixMs::EARLIEST && time.0 <= now.saturating_add(24 * 60 * 60 * 1000));
+            }
+        }
     }
 
     #[test]

@@ -94,9 +94,7 @@ impl Outbox {
         }
         let mut framed = length.to_le_bytes().to_vec();
         framed.extend_from_slice(&encoded);
-        self.file
-            .write_all(&framed)
-            .map_err(|error| OutboxError::File { path: self.path.clone(), error })?;
+        self.file.write_all(&framed).map_err(|error| OutboxError::File { path: self.path.clone(), error })?;
         self.bytes += size;
         Ok(())
     }

@@ -227,16 +227,19 @@ impl Platform {
     /// # Errors
     /// [`PlatformError`], naming file, line and remedy, for the first thing that is wrong.
     pub fn load(dir: &Path) -> Result<Self, PlatformError> {
-        let dir = &dir.canonicalize().map_err(|source| PlatformError::Read { path: dir.to_owned(), source })?;
+        let dir =
+            &dir.canonicalize().map_err(|source| PlatformError::Read { path: dir.to_owned(), source })?;
         let manifest = Manifest::read(dir)?;
         let library = dir.parent().unwrap_or(dir).join("lib");
         let mut filters = Vec::with_capacity(manifest.captures.len());
         for rule in &manifest.captures {
-            let filter = Filter::compile(&dir.join(&rule.filter), &library).map_err(|error| PlatformError::Filter {
-                path: error.file,
-                line: error.line,
-                column: error.column,
-                message: error.message,
+            let filter = Filter::compile(&dir.join(&rule.filter), &library).map_err(|error| {
+                PlatformError::Filter {
+                    path: error.file,
+                    line: error.line,
+                    column: error.column,
+                    message: error.message,
+                }
             })?;
             filters.push(filter);
         }
@@ -293,7 +296,14 @@ impl Platform {
     /// [`Mapped::refused`] and [`Mapped::error`]. Blocks for as long as the filter runs, at most about 5 s: call it
     /// where blocking is allowed.
     #[must_use]
-    pub fn map(&self, rule: usize, request: &Request, account: &AccountView, body: &[u8], now: UnixMs) -> Mapped {
+    pub fn map(
+        &self,
+        rule: usize,
+        request: &Request,
+        account: &AccountView,
+        body: &[u8],
+        now: UnixMs,
+    ) -> Mapped {
         let mut mapped = Mapped::default();
         let Some(filter) = self.filters.get(rule) else {
             mapped.error = Some(format!("platform {} has no rule number {rule}", self.name()));
@@ -335,5 +345,6 @@ fn request_json(request: &Request) -> String {
     let url = Url::parse(&request.url).ok();
     let path = url.as_ref().map_or(request.url.as_str(), Url::path);
     let query: BTreeMap<_, _> = url.iter().flat_map(Url::query_pairs).collect();
-    serde_json::json!({ "url": request.url, "path": path, "query": query, "event": request.event }).to_string()
+    serde_json::json!({ "url": request.url, "path": path, "query": query, "event": request.event })
+        .to_string()
 }

@@ -335,8 +335,10 @@ impl Publisher {
                         tracing::warn!(account.id = %self.account, %error, "a conflict cannot be looked into yet");
                     }
                 },
-                Err(error) => tracing::warn!(account.id = %self.account, snapshot.id = %last_id, attempt, %error,
-                    retry_ms = pause.as_millis() as u64, "publish failed; trying again"),
+                Err(error) => {
+                    tracing::warn!(account.id = %self.account, snapshot.id = %last_id, attempt, %error,
+                    retry_ms = pause.as_millis() as u64, "publish failed; trying again")
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(pause + pause.mul_f64(fastrand::f64() / 4.0)) => {}

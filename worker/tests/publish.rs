@@ -1,5 +1,7 @@
 //! From sightings to the stream, against a real broker that is killed, cut off and emptied meanwhile.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -101,12 +103,17 @@ async fn stored(broker: &Broker, account: &AccountId) -> Vec<(u64, Snapshot)> {
 
 fn comments(snapshots: &[(u64, Snapshot)], kind: SnapshotKind) -> Vec<String> {
     let of_kind = snapshots.iter().filter(|(_, snapshot)| snapshot.kind == kind);
-    of_kind.flat_map(|(_, snapshot)| snapshot.comments.iter().map(|Comment { id, .. }| id.to_string())).collect()
+    of_kind
+        .flat_map(|(_, snapshot)| snapshot.comments.iter().map(|Comment { id, .. }| id.to_string()))
+        .collect()
 }
 
 async fn wait_for(broker: &Broker, account: &AccountId, kind: SnapshotKind, ids: &[&str]) {
     let what = format!("{kind:?} with {ids:?}");
-    eventually(DEADLINE, &what, async || (comments(&stored(broker, account).await, kind) == ids).then_some(())).await;
+    eventually(DEADLINE, &what, async || {
+        (comments(&stored(broker, account).await, kind) == ids).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -182,7 +189,8 @@ async fn what_was_seen_during_an_outage_arrives_after_it_and_after_a_restart() {
     server.kill();
     worker.see(vec![comment(1)]).await;
     worker.see(vec![comment(2)]).await;
-    eventually(DEADLINE, "two records wait", async || (worker.roster.all()[0].pending == 2).then_some(())).await;
+    eventually(DEADLINE, "two records wait", async || (worker.roster.all()[0].pending == 2).then_some(()))
+        .await;
     // Gone without a word, as by kill -9: what it saw is on its disk alone.
     worker.task.abort();
     let _ = worker.task.await;

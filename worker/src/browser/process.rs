@@ -92,10 +92,7 @@ fn kill_group(pid: Pid) {
 }
 
 /// Starts Chromium and returns it with the address of its debugging socket.
-pub(crate) async fn start(
-    config: &BrowserConfig,
-    profile: &Path,
-) -> Result<(Process, String), BrowserError> {
+pub(crate) async fn start(config: &BrowserConfig, profile: &Path) -> Result<(Process, String), BrowserError> {
     super::find::check_executable(&config.executable)?;
     let (process, stderr) = spawn(command(config, profile)?).await.map_err(|error| BrowserError::Launch {
         reason: format!("{}: {error}", config.executable.display()),

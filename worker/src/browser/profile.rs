@@ -53,11 +53,19 @@ impl Profile {
         &self.folder
     }
 
-    /// Removes the folder, then the lock.
+    /// Removes the folder, then the lock; to be called once no process uses it.
     pub(crate) async fn remove(self) {
         remove_folder(&self.folder).await;
-        if let Err(error) = tokio::fs::remove_file(&self.lock_path).await {
-            tracing::warn!(path = %self.lock_path.display(), %error, "profile lock not removed");
+    }
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        // Nothing is left to do here but after a failed launch. What cannot be removed now keeps its lock file,
+        // by which the next worker's sweep finds it.
+        let removed = std::fs::remove_dir_all(&self.folder);
+        if removed.is_ok() || !self.folder.exists() {
+            let _ = std::fs::remove_file(&self.lock_path);
         }
     }
 }
@@ -106,7 +114,8 @@ fn kill_users_of(folder: &Path) -> usize {
     let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
     let mut killed = 0;
     for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
+        let Some(pid) =
+            process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
         else {
             continue;
         };

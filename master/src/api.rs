@@ -1,0 +1,113 @@
+//! What other programs and people read: JSON under `/api/v1`, live changes, and the inbox page.
+//!
+//! It only reads: from the store through one query per request, and from [`Live`] what is known of the moment.
+//! It knows neither the broker nor the stream, and owns no listener: [`router`] is called in-process by tests.
+
+mod accounts;
+mod changes;
+mod dead_letters;
+mod error;
+mod events;
+mod guard;
+mod health;
+mod live;
+mod page;
+mod params;
+mod problems;
+mod records;
+pub mod status;
+pub mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use snapfleet_protocol::UnixMs;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::DataStore;
+
+pub(crate) use changes::page as change_page;
+pub(crate) use dead_letters::{LIMIT_MAX as DEAD_LETTERS_PAGE_MAX, hex, page as dead_letter_page};
+pub use error::ApiError;
+pub use live::{BrokerLink, Intake, Live, Moment, Workers};
+pub(crate) use problems::state_words;
+pub use problems::{ProblemCode, ProblemView};
+
+/// Live clients at once; each costs at most one read and one page of changes of memory.
+const EVENT_CLIENTS_MAX: usize = 256;
+/// Nothing that is asked here has a body to speak of.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What the handlers share. Clones share it.
+#[derive(Clone)]
+pub struct ApiState {
+    store: DataStore,
+    live: Live,
+    settings: Arc<ApiSettings>,
+    event_clients: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+/// What does not change while the master runs.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    /// When the master started.
+    pub started_at: UnixMs,
+    /// The broker's address.
+    pub broker_url: String,
+    /// Whether only this machine can connect: then only its own names are answered.
+    pub loopback_only: bool,
+}
+
+impl ApiState {
+    /// `shutdown` ends the streams of live clients.
+    #[must_use]
+    pub fn new(store: DataStore, live: Live, settings: ApiSettings, shutdown: CancellationToken) -> Self {
+        let event_clients = Arc::new(Semaphore::new(EVENT_CLIENTS_MAX));
+        Self { store, live, settings: Arc::new(settings), event_clients, shutdown }
+    }
+
+    fn loopback_only(&self) -> bool {
+        self.settings.loopback_only
+    }
+}
+
+/// All routes.
+pub fn router(state: ApiState) -> Router {
+    let v1 = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/status", get(status::get_status))
+        .route("/accounts", get(accounts::list))
+        .route("/accounts/{account}/conversations", get(records::conversations))
+        .route("/accounts/{account}/threads", get(accounts::threads))
+        .route("/conversations/{conversation}", get(records::conversation))
+        .route("/conversations/{conversation}/messages", get(records::messages))
+        .route("/contents", get(records::contents))
+        .route("/contents/{content}", get(records::content))
+        .route("/comments", get(records::comments))
+        .route("/notifications", get(records::notifications))
+        .route("/changes", get(changes::list))
+        .route("/events", get(events::stream))
+        .route("/dead-letters", get(dead_letters::list));
+    Router::new()
+        .nest("/api/v1", v1)
+        .route("/healthz", get(health::healthz))
+        .merge(page::routes())
+        .fallback(async |uri: axum::http::Uri| {
+            ApiError::NotFound(format!("nothing at {}", uri.path().chars().take(200).collect::<String>()))
+        })
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(state.clone(), guard::guard))
+        .with_state(state)
+}
+
+/// The time by this machine's clock.
+pub(crate) fn now() -> UnixMs {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

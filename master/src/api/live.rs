@@ -1,0 +1,73 @@
+//! What the master knows of this moment and does not store: the connection to the broker, the workers that are
+//! online, and how reading the stream goes. Whoever learns it writes it here; the API only reads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use snapfleet_protocol::{Heartbeat, UnixMs};
+
+/// The moment, shared. Clones see the same.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    now: Arc<Mutex<Moment>>,
+}
+
+/// Everything that is known of the moment.
+#[derive(Debug, Clone, Default)]
+pub struct Moment {
+    /// The connection to the broker.
+    pub broker: BrokerLink,
+    /// The workers that are online.
+    pub workers: Workers,
+    /// How reading the stream goes.
+    pub intake: Intake,
+}
+
+/// The connection to the broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrokerLink {
+    /// Whether it stands.
+    pub connected: bool,
+    /// Since when it stands or is gone.
+    pub since: Option<UnixMs>,
+    /// Faults that it reported, such as a denied permission, newest last.
+    pub faults: Vec<String>,
+}
+
+/// The workers whose heartbeat lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// Their last heartbeats.
+    pub heartbeats: Vec<Heartbeat>,
+    /// Since when there has been none; `None` while there is one.
+    pub none_since: Option<UnixMs>,
+    /// Why they cannot be told, where the broker does not say.
+    pub problem: Option<String>,
+}
+
+/// How reading the stream goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// The stream's last sequence, as far as it is known.
+    pub stream_last: Option<u64>,
+    /// Messages of the stream that were not applied when that was read.
+    pub lag: u64,
+    /// What is wrong with it, and since when.
+    pub problems: Vec<(String, UnixMs)>,
+}
+
+impl Live {
+    /// The moment as it is known now.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        self.lock().clone()
+    }
+
+    /// Notes what was learnt.
+    pub fn note(&self, change: impl FnOnce(&mut Moment)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Moment> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

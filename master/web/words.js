@@ -1,0 +1,113 @@
+// What the page says, in English and Chinese, and how it says times.
+
+const EN = {
+  all: 'All accounts', comments: 'Comments', messages: 'Messages', both: 'All', other: '中文', otherCode: 'zh',
+  live: 'live', behind: n => `catching up, ${n} changes`, caught: n => `live, ${n} changes caught up`,
+  away: t => `offline since ${t}`, connecting: 'connecting', older: 'Show older', back: '‹ Back',
+  fresh: n => `${n} new`, readOn: 'show all', open: 'open', picture: n => `picture ${n}`, 
+  noThreads: 'No comments or messages yet. They appear here as soon as a worker has captured them.',
+  noRows: 'Nothing here yet.', choose: 'Choose a thread on the left.', loading: 'Loading…',
+  failed: why => `This cannot be loaded: ${why}`, retry: 'Try again', nobody: 'nobody',
+  edited: 'edited', recalledBy: 'This message was recalled.',
+  deletedBy: 'This comment was deleted.', earlier: 'reply to a comment further up', own: 'you', undated: 'Undated',
+  work: 'Work', conversation: 'Conversation', since: t => `since ${t}`, for: t => ` for ${t}`,
+  worker: w => `at worker ${w}`, views: n => `${n} views`, likes: n => `${n} likes`, removed: 'deleted',
+  kinds: { image: 'picture', video: 'video', audio: 'sound', file: 'file', link: 'link', card: 'card' },
+  states: { starting: 'starting', capturing: 'capturing', silent: 'delivers nothing', logged_out: 'logged out',
+    failing: 'failing', fenced: 'held by two workers', none: 'held by no worker' },
+  last: t => t ? `last snapshot ${t}` : 'no snapshot yet',
+  noMaster: t => `The master does not answer${t}: what you see is what was loaded before.`,
+  noBroker: (t, last) => `No connection to the broker${t}: nothing new arrives; ${last}.`,
+  noWorker: last => `No worker is online: nothing is being captured; ${last}.`,
+  noAccount: 'No account yet: add one to a worker’s file.',
+  allWell: (n, last) => n === 1 ? `The account is being captured; ${last}.`
+    : `All ${n} accounts are being captured; ${last}.`,
+  starting: (n, all, k, last) => `${n} of ${all} accounts are being captured, ${k} starting; ${last}.`,
+  ill: (n, all, names, last) => `${n} of ${all} accounts ${n === 1 ? 'is' : 'are'} not being captured: ${names}; ${last}.`,
+  moreIll: n => `${n} more`, list: '; ', paren: s => ` (${s})`,
+  accounts: n => `${n} account${n === 1 ? '' : 's'}`, problems: n => `${n} problem${n === 1 ? '' : 's'}: what helps`,
+  problem: p => [p.text, p.remedy],
+};
+
+const ZH = {
+  all: '全部账号', comments: '评论', messages: '私信', both: '全部', other: 'English', otherCode: 'en',
+  live: '实时', behind: n => `正在补齐，${n} 条变更`, caught: n => `实时，已补齐 ${n} 条变更`,
+  away: t => `${t} 起离线`, connecting: '连接中', older: '查看更早', back: '‹ 返回',
+  fresh: n => `${n} 条新消息`, readOn: '展开全文', open: '打开', picture: n => `图片 ${n}`,
+  noThreads: '还没有评论或私信。采集到后会立即显示在这里。',
+  noRows: '这里还没有内容。', choose: '请在左侧选择一个会话。', loading: '加载中…',
+  failed: why => `无法加载：${why}`, retry: '重试', nobody: '未知',
+  edited: '已编辑', recalledBy: '此消息已撤回。',
+  deletedBy: '此评论已删除。', earlier: '回复更早的评论', own: '我', undated: '时间未知',
+  work: '作品', conversation: '会话', since: t => `自 ${t}`, for: t => `（已 ${t}）`,
+  worker: w => `采集端 ${w}`, views: n => `${n} 次播放`, likes: n => `${n} 个赞`, removed: '已删除',
+  kinds: { image: '图片', video: '视频', audio: '语音', file: '文件', link: '链接', card: '卡片' },
+  states: { starting: '启动中', capturing: '采集中', silent: '没有数据', logged_out: '已退出登录',
+    failing: '出错', fenced: '被两个采集端占用', none: '没有采集端' },
+  last: t => t ? `最近一次快照：${t}` : '还没有快照',
+  noMaster: t => `主服务没有响应${t}：当前显示的是之前加载的内容。`,
+  noBroker: (t, last) => `与消息服务器的连接已断开${t}，没有新数据；${last}。`,
+  noWorker: last => `没有在线的采集端，当前没有采集任何数据；${last}。`,
+  noAccount: '还没有账号：请在采集端的配置文件中添加。',
+  allWell: (n, last) => `${n} 个账号全部采集正常；${last}。`,
+  starting: (n, all, k, last) => `${all} 个账号中 ${n} 个采集正常，${k} 个启动中；${last}。`,
+  ill: (n, all, names, last) => `${all} 个账号中有 ${n} 个未在采集：${names}；${last}。`,
+  moreIll: n => `另有 ${n} 个`, list: '；', paren: s => `（${s}）`,
+  accounts: n => `${n} 个账号`, problems: n => `${n} 个问题及处理办法`,
+  problem: p => {
+    const d = p.detail ? `：${p.detail}` : '';
+    switch (p.code) {
+      case 'store_failed': return [`存储写入已停止${d}，新数据不再保存`, '请排除原因后重启主服务'];
+      case 'broker_disconnected': return [`与消息服务器 ${p.detail} 的连接已断开，没有新数据`, '请检查 nats-server 是否在运行，恢复后主服务会自动继续'];
+      case 'intake_failed': return [`数据流读取异常${d}`, '请查看主服务日志，它会自动重试'];
+      case 'workers_unknown': return [`无法得知哪些采集端在线${d}`, '请查看主服务日志，它会自动重试'];
+      case 'no_workers': return ['没有在线的采集端，当前没有采集任何数据', '请启动：snapfleet-worker run --config 文件'];
+      case 'account_unwell': return [`${p.account} ${ZH.states[p.state] || p.state}${d}`, ({
+        silent: '请查看采集端日志，并在浏览器中打开该账号的页面',
+        logged_out: '请重新登录：检查采集端配置中的用户名和密码',
+        failing: '请按原因处理，采集端会自动重试',
+        fenced: '请从其中一个采集端的配置中移除该账号' })[p.state] || p.remedy];
+      case 'account_unheld': return [`${p.account} 没有在线的采集端负责，未在采集`, '请启动负责它的采集端，或把它加入某个采集端的配置'];
+      case 'worker_fault': return [`采集端 ${p.worker}${d}`, '请查看该采集端的日志'];
+      case 'broker_fault': return [`消息服务器报告${d}`, '请对照 nats.conf 检查主服务用户的权限，并查看消息服务器日志'];
+      case 'dead_letters': return [`${p.detail} 个快照无法写入，已保留为死信`, '查看：snapfleet-master dead-letters'];
+      default: return [p.text, p.remedy];
+    }
+  },
+};
+
+const asked = new URLSearchParams(location.search).get('lang');
+const chosen = asked || (navigator.language || 'en');
+export const LANG = chosen.toLowerCase().startsWith('zh') ? 'zh' : 'en';
+export const T = LANG === 'zh' ? ZH : EN;
+
+const locale = LANG === 'zh' ? 'zh-CN' : 'en-GB';
+const format = options => { const by = new Intl.DateTimeFormat(locale, options); return ms => by.format(ms); };
+const thisYear = format({ day: 'numeric', month: 'short', weekday: 'short' });
+const anyYear = format({ day: 'numeric', month: 'short', year: 'numeric' });
+
+const UNITS = LANG === 'zh' ? [' 秒', ' 分钟', ' 小时', ' 天'] : [' s', ' min', ' h', ' d'];
+
+let skew = 0;
+/** Takes over the master's clock: this machine's may be wrong. */
+export const setClock = ms => { skew = ms - Date.now(); };
+export const now = () => Date.now() + skew;
+
+/** A moment that a date can hold, or null: platforms may claim any number. */
+export const dated = ms => (Number.isFinite(ms) && Math.abs(ms) < 8e15 ? ms : null);
+export const exact = format({ dateStyle: 'medium', timeStyle: 'medium' });
+export const clock = format({ hour: '2-digit', minute: '2-digit', hour12: false });
+export const day = ms => (new Date(ms).getFullYear() === new Date().getFullYear() ? thisYear : anyYear)(ms);
+
+/** The time between two moments in its largest unit. */
+export function lasted(from, now) {
+  const s = Math.max(0, Math.floor((now - from) / 1000));
+  const [size, unit] = s < 60 ? [1, 0] : s < 3600 ? [60, 1] : s < 86400 ? [3600, 2] : [86400, 3];
+  return Math.floor(s / size) + UNITS[unit];
+}
+
+/** How long ago a moment is. */
+export function ago(at, now) {
+  if (now - at < 1000) return LANG === 'zh' ? '刚刚' : 'just now';
+  return LANG === 'zh' ? lasted(at, now) + '前' : lasted(at, now) + ' ago';
+}

@@ -1,0 +1,4 @@
+# A page of the list of conversations.
+include "common";
+
+.data.conversations | rows(conversation)

@@ -1,0 +1,4 @@
+# A page of one conversation's messages.
+include "common";
+
+.data.messages | rows(message)

@@ -1,0 +1,4 @@
+# A page of notices.
+include "common";
+
+.notice_list | rows(notice)

@@ -1,0 +1,164 @@
+//! What is told of an account's pages, and how it is handed over: never dropped in silence.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use snapfleet_protocol::AccountId;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
+
+/// How long a slow consumer is waited for before a report is given up, counted and logged.
+pub(crate) const REPORT_WAIT: Duration = Duration::from_secs(10);
+
+/// A captured body or frame.
+#[derive(Clone)]
+pub struct Captured {
+    /// Which rule matched: its place in the list.
+    pub rule: usize,
+    /// The full URL of the request; it may hold what is secret, so it is not for the log.
+    pub url: String,
+    /// The name of a pushed event (`message` unless the server named it); none for responses and frames.
+    pub event: Option<String>,
+    /// The body, decoded; the data of an event; the payload of a frame.
+    pub body: Bytes,
+    /// When the browser had received it whole, in milliseconds of the wall clock.
+    pub captured_at_ms: i64,
+}
+
+impl fmt::Debug for Captured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Captured")
+            .field("rule", &self.rule)
+            .field("event", &self.event)
+            .field("body_bytes", &self.body.len())
+            .field("captured_at_ms", &self.captured_at_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happened on the pages of an account.
+#[derive(Debug, Clone)]
+pub enum PageReport {
+    /// A body or frame that a rule asked for.
+    Captured(Captured),
+    /// Something that a rule asked for was seen and could not be captured.
+    CaptureFailed {
+        /// Which rule; none where several reports were lost together.
+        rule: Option<usize>,
+        /// The full URL of the request; it may hold what is secret, so it is not for the log.
+        url: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The pages show a logged-in account; told on each change.
+    LoggedIn,
+    /// The pages show the login form, and the account could not be logged in (yet); told on each change.
+    LoggedOut {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A page has loaded.
+    PageLoaded {
+        /// The page's name.
+        page: String,
+    },
+    /// A page did not load, crashed or hangs; it is tried again.
+    PageFailed {
+        /// The page's name.
+        page: String,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// The consumer of the reports is gone.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("nobody takes the reports of the pages any more")]
+pub(crate) struct ReportsClosed;
+
+/// Hands reports over, waiting a bounded while for a slow consumer.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    account: AccountId,
+    sender: mpsc::Sender<PageReport>,
+    lost: AtomicU64,
+    wait: Duration,
+}
+
+impl Reporter {
+    pub(crate) fn new(account: AccountId, sender: mpsc::Sender<PageReport>) -> Self {
+        Self { account, sender, lost: AtomicU64::new(0), wait: REPORT_WAIT }
+    }
+
+    pub(crate) fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    /// Waits until nobody takes reports any more.
+    pub(crate) async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    /// Hands one report over. One that is not taken in time is logged, counted, and told of with the next that is.
+    pub(crate) async fn send(&self, report: PageReport) -> Result<(), ReportsClosed> {
+        match self.sender.send_timeout(report, self.wait).await {
+            Ok(()) => {
+                self.tell_lost();
+                Ok(())
+            }
+            Err(SendTimeoutError::Closed(_)) => Err(ReportsClosed),
+            Err(SendTimeoutError::Timeout(_)) => {
+                self.lose("its consumer is too slow");
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts a report that cannot even be queued.
+    pub(crate) fn lose(&self, reason: &'static str) {
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::error!(account.id = %self.account, lost, reason, "page report lost");
+    }
+
+    fn tell_lost(&self) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost == 0 {
+            return;
+        }
+        let reason = format!("{lost} reports were lost: they were not taken in time");
+        let report = PageReport::CaptureFailed { rule: None, url: String::new(), reason };
+        if self.sender.try_send(report).is_err() {
+            self.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_consumer_is_waited_for_and_then_told_what_it_lost() {
+        tokio::time::pause();
+        let (sender, mut receiver) = mpsc::channel(2);
+        let reporter = Reporter::new("demo.a".parse().unwrap(), sender);
+        for _ in 0..4 {
+            reporter.send(PageReport::LoggedIn).await.unwrap();
+        }
+        for _ in 0..2 {
+            assert!(matches!(receiver.recv().await, Some(PageReport::LoggedIn)));
+        }
+        reporter.send(PageReport::LoggedIn).await.unwrap();
+        assert!(matches!(receiver.recv().await, Some(PageReport::LoggedIn)));
+        match receiver.recv().await {
+            Some(PageReport::CaptureFailed { rule: None, reason, .. }) => {
+                assert!(reason.starts_with("2 reports"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(receiver);
+        assert!(reporter.send(PageReport::LoggedIn).await.is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! The browser's network events, told apart and turned into what is to be fetched or reported.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chromiumoxide::cdp::browser_protocol::network::{
+    EventEventSourceMessageReceived, EventLoadingFailed, EventLoadingFinished, EventResponseReceived,
+    EventWebSocketClosed, EventWebSocketCreated, EventWebSocketFrameReceived, RequestId, ResourceType,
+};
+use chromiumoxide::cdp::{Event, IntoEventKind};
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, SelectAll};
+
+use super::matcher::{Head, Matcher, Step, Wanted};
+use super::report::PageReport;
+use super::{Source, body, now_ms};
+use crate::browser::{CallError, Tab};
+
+/// What the browser told of the tab's network.
+pub(super) enum Signal {
+    Response(Arc<EventResponseReceived>),
+    Finished(Arc<EventLoadingFinished>),
+    Failed(Arc<EventLoadingFailed>),
+    Pushed(Arc<EventEventSourceMessageReceived>),
+    SocketOpened(Arc<EventWebSocketCreated>),
+    SocketFrame(Arc<EventWebSocketFrameReceived>),
+    SocketClosed(Arc<EventWebSocketClosed>),
+}
+
+/// All of a tab's events in one stream.
+pub(super) type Signals = SelectAll<BoxStream<'static, Signal>>;
+
+/// One place in the order of reports.
+pub(super) enum Slot {
+    Ready(Vec<PageReport>),
+    Fetch { request: RequestId, wanted: Wanted, finished_at_ms: i64 },
+}
+
+/// The tab's events, of the kinds that the rules look at.
+pub(super) async fn subscribe(tab: &Tab, matcher: &Matcher) -> Result<Signals, CallError> {
+    let mut signals = vec![
+        events(tab, Signal::Response).await?,
+        events(tab, Signal::Finished).await?,
+        events(tab, Signal::Failed).await?,
+    ];
+    if matcher.wants(Source::EventSource) {
+        signals.push(events(tab, Signal::Pushed).await?);
+    }
+    if matcher.wants(Source::WebSocket) {
+        signals.push(events(tab, Signal::SocketOpened).await?);
+        signals.push(events(tab, Signal::SocketFrame).await?);
+        signals.push(events(tab, Signal::SocketClosed).await?);
+    }
+    Ok(futures_util::stream::select_all(signals))
+}
+
+async fn events<T: IntoEventKind + Event + Unpin>(
+    tab: &Tab,
+    signal: fn(Arc<T>) -> Signal,
+) -> Result<BoxStream<'static, Signal>, CallError> {
+    let stream = tab.browser().call("listen", tab.page().event_listener::<T>()).await?;
+    Ok(stream.map(signal).boxed())
+}
+
+/// What follows from one event.
+pub(super) fn take(matcher: &mut Matcher, signal: Signal) -> Option<Slot> {
+    let (step, request) = match signal {
+        Signal::Response(event) => {
+            let request = event.request_id.clone();
+            let response = &event.response;
+            let step = match event.r#type {
+                ResourceType::EventSource => {
+                    matcher.opened(Source::EventSource, request.inner(), &response.url)
+                }
+                ResourceType::Preflight => return None,
+                _ => matcher.response(
+                    request.inner(),
+                    &Head {
+                        url: &response.url,
+                        status: response.status,
+                        mime_type: &response.mime_type,
+                        content_type: content_type(response.headers.inner()),
+                    },
+                ),
+            };
+            (step, request)
+        }
+        Signal::Finished(event) => (matcher.ended(event.request_id.inner(), None), event.request_id.clone()),
+        Signal::Failed(event) => {
+            let reason = format!("the page did not get it: {}", event.error_text);
+            (matcher.ended(event.request_id.inner(), Some(&reason)), event.request_id.clone())
+        }
+        Signal::Pushed(event) => {
+            let body = Bytes::copy_from_slice(event.data.as_bytes());
+            let step = matcher.pushed(event.request_id.inner(), Some(&event.event_name), body);
+            (step, event.request_id.clone())
+        }
+        Signal::SocketOpened(event) => {
+            let step = matcher.opened(Source::WebSocket, event.request_id.inner(), &event.url);
+            (step, event.request_id.clone())
+        }
+        Signal::SocketFrame(event) => {
+            let frame = &event.response;
+            let step = match body::frame_payload(frame.opcode, &frame.payload_data) {
+                Ok(body) => matcher.pushed(event.request_id.inner(), None, body),
+                Err(reason) => matcher.unreadable(event.request_id.inner(), &reason),
+            };
+            (step, event.request_id.clone())
+        }
+        Signal::SocketClosed(event) => (matcher.closed(event.request_id.inner()), event.request_id.clone()),
+    };
+    match step {
+        Step::Nothing => None,
+        Step::Report(reports) if reports.is_empty() => None,
+        Step::Report(reports) => Some(Slot::Ready(reports)),
+        Step::Fetch(wanted) => Some(Slot::Fetch { request, wanted, finished_at_ms: now_ms() }),
+    }
+}
+
+fn content_type(headers: &serde_json::Value) -> Option<&str> {
+    headers.as_object()?.iter().find_map(|(name, value)| {
+        if name.eq_ignore_ascii_case("content-type") { value.as_str() } else { None }
+    })
+}

@@ -1,0 +1,268 @@
+//! Whether an account is logged in, seen by the markers of its platform, and its login form filled in if it is not.
+//!
+//! The pages of an account share one session, so they share this: one attempt at a time, whichever page it is on.
+//! A refused login is tried [`ATTEMPTS_MAX`] times, then not for [`COOL_DOWN`]: platforms lock accounts.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::LoginPlan;
+use crate::browser::{CallError, Tab};
+use crate::capture::{PageReport, Reporter, ReportsClosed};
+
+/// Attempts to log in, one after another.
+pub(super) const ATTEMPTS_MAX: u32 = 3;
+/// The pause after the first refused attempt; it doubles.
+const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
+/// How long no further attempt is made after the last one.
+pub(super) const COOL_DOWN: Duration = Duration::from_secs(60 * 60);
+/// How long after a load one of the markers may take to appear.
+const MARKER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long after a click on the submit button the page may take to say that it is logged in.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// A new document that still shows the form for this long has refused the login.
+const REFUSED_AFTER: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(100);
+
+/// What the markers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Marker {
+    /// Logged in.
+    In,
+    /// Logged out.
+    Out,
+    /// Neither marker is there.
+    Neither,
+}
+
+#[derive(Debug, Deserialize)]
+struct View {
+    marker: Marker,
+    /// Differs from one document to the next.
+    document: f64,
+    ready: bool,
+}
+
+/// What came of a look at the markers after a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Logged in, and the page is as it was loaded.
+    In,
+    /// Logged in since the page was loaded: it may show something else now.
+    JustIn,
+    /// Logged out, and nothing to be done about it now.
+    Out,
+    /// Neither marker appeared.
+    Unclear,
+}
+
+/// Why a look came to no end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoginError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Closed(#[from] ReportsClosed),
+}
+
+/// The login of one account.
+#[derive(Debug)]
+pub(super) struct Login {
+    plan: LoginPlan,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: Option<bool>,
+    /// Counts logins, so that a page loaded before one knows that it is out of date.
+    logins: u64,
+    no_attempt_before: Option<Instant>,
+}
+
+impl Login {
+    pub(super) fn new(plan: LoginPlan) -> Self {
+        Self { plan, state: Mutex::default() }
+    }
+
+    /// How many logins there were: to be asked before a load and handed to [`Login::settle`] after it.
+    pub(super) async fn logins(&self) -> u64 {
+        self.state.lock().await.logins
+    }
+
+    /// Waits for a marker after a load, and logs in if it is the one of the login form.
+    pub(super) async fn settle(
+        &self,
+        tab: &Tab,
+        reporter: &Reporter,
+        logins_before_load: u64,
+    ) -> Result<Standing, LoginError> {
+        match self.wait_for_marker(tab).await? {
+            Marker::In => {
+                self.note_in(&mut *self.state.lock().await, reporter).await?;
+                Ok(Standing::In)
+            }
+            Marker::Neither if self.plan.logged_out.is_some() => Ok(Standing::Unclear),
+            Marker::Neither | Marker::Out => self.log_in(tab, reporter, logins_before_load).await,
+        }
+    }
+
+    /// Looks once, while a page stands; logs in if it was logged out meanwhile, or if another try is due.
+    pub(super) async fn look(
+        &self,
+        tab: &Tab,
+        reporter: &Reporter,
+        logins_before_load: u64,
+    ) -> Result<Standing, LoginError> {
+        match self.view(tab).await?.marker {
+            Marker::In => {
+                self.note_in(&mut *self.state.lock().await, reporter).await?;
+                Ok(Standing::In)
+            }
+            Marker::Neither => Ok(Standing::Unclear),
+            Marker::Out => self.log_in(tab, reporter, logins_before_load).await,
+        }
+    }
+
+    async fn log_in(
+        &self,
+        tab: &Tab,
+        reporter: &Reporter,
+        logins_before_load: u64,
+    ) -> Result<Standing, LoginError> {
+        let mut state = self.state.lock().await;
+        if state.logins != logins_before_load {
+            // Another page logged in since this one was loaded.
+            return Ok(Standing::JustIn);
+        }
+        if state.known == Some(true) {
+            self.note_out(&mut state, reporter, "the session has ended: the login form is shown").await?;
+        }
+        let Some(submit) = self.plan.submit.clone() else {
+            if state.known != Some(false) {
+                let reason =
+                    "the login form is shown and the platform gives no way to fill it in: log in by hand";
+                self.note_out(&mut state, reporter, reason).await?;
+            }
+            return Ok(Standing::Out);
+        };
+        if state.no_attempt_before.is_some_and(|until| Instant::now() < until) {
+            return Ok(Standing::Out);
+        }
+        let mut reason = String::new();
+        for attempt in 1..=ATTEMPTS_MAX {
+            match self.attempt(tab, &submit).await {
+                Ok(()) => {
+                    state.logins += 1;
+                    self.note_in(&mut state, reporter).await?;
+                    return Ok(Standing::JustIn);
+                }
+                Err(Refusal::Call(CallError::Died)) => return Err(CallError::Died.into()),
+                Err(refusal) => reason = refusal.to_string(),
+            }
+            tracing::warn!(account.id = %reporter.account(), attempt, reason, "login attempt failed");
+            if attempt < ATTEMPTS_MAX {
+                tokio::time::sleep(ATTEMPT_PAUSE * 2_u32.pow(attempt - 1)).await;
+            }
+        }
+        state.no_attempt_before = Some(Instant::now() + COOL_DOWN);
+        let reason = format!("{ATTEMPTS_MAX} login attempts failed, the last one because {reason}");
+        self.note_out(&mut state, reporter, &reason).await?;
+        Ok(Standing::Out)
+    }
+
+    async fn attempt(&self, tab: &Tab, submit: &str) -> Result<(), Refusal> {
+        let before = self.view(tab).await?;
+        if before.marker == Marker::In {
+            return Ok(());
+        }
+        for (selector, value) in &self.plan.fill {
+            tab.fill(selector, value).await?;
+        }
+        tab.click(submit).await?;
+        let deadline = Instant::now() + SUBMIT_TIMEOUT;
+        let mut refused_at = None;
+        while Instant::now() < deadline {
+            tokio::time::sleep(POLL).await;
+            let view = match self.view(tab).await {
+                Ok(view) => view,
+                // The document is being replaced.
+                Err(CallError::Refused { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let replaced = (view.document - before.document).abs() > f64::EPSILON;
+            match view.marker {
+                Marker::In => return Ok(()),
+                Marker::Out if replaced && view.ready => {
+                    let since = *refused_at.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= REFUSED_AFTER {
+                        return Err(Refusal::FormAgain);
+                    }
+                }
+                Marker::Out | Marker::Neither => refused_at = None,
+            }
+        }
+        Err(Refusal::NothingHappened)
+    }
+
+    async fn wait_for_marker(&self, tab: &Tab) -> Result<Marker, CallError> {
+        let deadline = Instant::now() + MARKER_TIMEOUT;
+        loop {
+            let view = self.view(tab).await?;
+            if view.marker != Marker::Neither || Instant::now() >= deadline {
+                return Ok(view.marker);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn view(&self, tab: &Tab) -> Result<View, CallError> {
+        let script = format!(
+            "({{
+                marker: document.querySelector({logged_in}) ? 'in'
+                    : ({logged_out} && document.querySelector({logged_out})) ? 'out' : 'neither',
+                document: performance.timeOrigin,
+                ready: document.readyState === 'complete',
+            }})",
+            logged_in = json!(self.plan.logged_in),
+            logged_out = json!(self.plan.logged_out),
+        );
+        tab.evaluate("look for the login markers", script).await
+    }
+
+    async fn note_in(&self, state: &mut State, reporter: &Reporter) -> Result<(), ReportsClosed> {
+        state.no_attempt_before = None;
+        if state.known.replace(true) == Some(true) {
+            return Ok(());
+        }
+        tracing::info!(account.id = %reporter.account(), "account is logged in");
+        reporter.send(PageReport::LoggedIn).await
+    }
+
+    async fn note_out(
+        &self,
+        state: &mut State,
+        reporter: &Reporter,
+        reason: &str,
+    ) -> Result<(), ReportsClosed> {
+        state.known = Some(false);
+        tracing::warn!(account.id = %reporter.account(), reason, "account is logged out");
+        reporter.send(PageReport::LoggedOut { reason: reason.to_owned() }).await
+    }
+}
+
+/// Why one attempt did not log in.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("the site showed the login form again: check the account's credentials")]
+    FormAgain,
+    #[error("neither a login nor a refusal was seen within {} s", SUBMIT_TIMEOUT.as_secs())]
+    NothingHappened,
+}

@@ -1,0 +1,245 @@
+//! One page of an account: a tab that is loaded, looked after, and replaced when it hangs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::login::{LoginError, Standing};
+use super::{Drive, PageEnd, PagePlan, scroll};
+use crate::browser::{Backoff, CallError, Tab};
+use crate::capture::{PageReport, ReportsClosed, Tap};
+
+/// How long a page may take to its load event; then it is used as far as it came.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a standing page is asked whether it lives and is logged in.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Pauses between tries of a page that fails.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A page that stood this long is healthy: its next failure is its first.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// How far the time between two loads is varied.
+const REFRESH_JITTER: f64 = 0.1;
+/// Loads in a row because another page logged in, after which it is left at that.
+const RELOADS_MAX: u32 = 3;
+
+/// Why a visit to the page ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// The page's fault: the same tab is tried again.
+    #[error("{0}")]
+    Page(String),
+    /// The tab does not answer: another one is opened.
+    #[error("{0}")]
+    Tab(String),
+    #[error("the browser died")]
+    BrowserDied,
+    #[error(transparent)]
+    Closed(#[from] ReportsClosed),
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Died => Self::BrowserDied,
+            CallError::Timeout { .. } => Self::Tab(error.to_string()),
+            CallError::Refused { .. } => Self::Page(error.to_string()),
+        }
+    }
+}
+
+impl From<LoginError> for Trouble {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Call(error) => error.into(),
+            LoginError::Closed(error) => error.into(),
+        }
+    }
+}
+
+/// Keeps the page loaded until the account is let go.
+pub(super) async fn drive_page(drive: Arc<Drive>, plan: PagePlan) -> Result<(), PageEnd> {
+    let mut backoff = Backoff::new(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX, HEALTHY_AFTER);
+    loop {
+        let trouble = match live_tab(&drive, &plan, &mut backoff).await {
+            Ok(()) => return Ok(()),
+            Err(trouble) => trouble,
+        };
+        match trouble {
+            Trouble::BrowserDied => return Err(PageEnd::BrowserDied),
+            Trouble::Closed(closed) => return Err(closed.into()),
+            Trouble::Page(reason) | Trouble::Tab(reason) => drive.failed(&plan, reason).await?,
+        }
+    }
+}
+
+/// One tab from its opening to its end; `Ok` means told to stop.
+async fn live_tab(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Result<(), Trouble> {
+    let opened = tokio::select! {
+        biased;
+        () = drive.stop.cancelled() => return Ok(()),
+        opened = async {
+            backoff.wait().await;
+            let tab = Tab::open(&drive.context).await?;
+            let tap = Tap::start(&tab, Arc::clone(&drive.rules), Arc::clone(&drive.reporter)).await?;
+            Ok::<_, CallError>((tab, tap))
+        } => opened,
+    };
+    // What the browser refuses here is the tab's fault, never the page's.
+    let (tab, tap) = opened.map_err(|error| match error {
+        CallError::Died => Trouble::BrowserDied,
+        error => Trouble::Tab(error.to_string()),
+    })?;
+    let outcome = tokio::select! {
+        biased;
+        () = drive.stop.cancelled() => Ok(()),
+        outcome = visits(drive, plan, &tab, backoff) => outcome,
+    };
+    tap.finish().await;
+    tab.close().await;
+    outcome
+}
+
+/// Visit after visit in one tab, until the tab itself is in trouble.
+async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff) -> Result<(), Trouble> {
+    let mut crashes = tab.crashes();
+    loop {
+        let ended = tokio::select! {
+            biased;
+            () = crash(&mut crashes) => Err(Trouble::Page("its renderer crashed".into())),
+            ended = visit(drive, plan, tab) => ended,
+        };
+        match ended {
+            Ok(()) => {}
+            Err(Trouble::Page(reason)) => {
+                drive.failed(plan, reason).await?;
+                backoff.wait().await;
+            }
+            Err(trouble) => return Err(trouble),
+        }
+    }
+}
+
+async fn crash(crashes: &mut watch::Receiver<u64>) {
+    if crashes.changed().await.is_err() {
+        // Nobody watches the tab any more; its calls tell.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// One load of the page, and then whatever happens until the next one is due.
+async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> {
+    let mut logins = load_logged_in(drive, plan, tab).await?;
+    if let Some(scroll_plan) = &plan.scroll {
+        scroll::scroll(tab, scroll_plan).await?;
+    }
+    let due = plan.refresh.map(|refresh| {
+        Instant::now() + refresh.mul_f64(1.0 + REFRESH_JITTER * (2.0 * fastrand::f64() - 1.0))
+    });
+    loop {
+        let look_at = Instant::now() + LOOK_INTERVAL;
+        if let Some(due) = due
+            && due <= look_at
+        {
+            tokio::time::sleep_until(due).await;
+            return Ok(());
+        }
+        tokio::time::sleep_until(look_at).await;
+        let Some(login) = &drive.login else {
+            tab.evaluate::<bool>("ask whether the page lives", "true".into()).await?;
+            continue;
+        };
+        if login.look(tab, &drive.reporter, logins).await? == Standing::JustIn {
+            logins = login.logins().await;
+            if !shows(tab, plan).await? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Loads the page, logging in where needed; returns how many logins there were by then.
+async fn load_logged_in(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<u64, Trouble> {
+    let Some(login) = &drive.login else {
+        load(drive, plan, tab).await?;
+        return Ok(0);
+    };
+    let mut logins = 0;
+    for _ in 0..RELOADS_MAX {
+        logins = login.logins().await;
+        load(drive, plan, tab).await?;
+        match login.settle(tab, &drive.reporter, logins).await? {
+            Standing::In | Standing::Out => break,
+            Standing::Unclear => {
+                drive.failed(plan, "neither login marker appeared".into()).await?;
+                break;
+            }
+            Standing::JustIn => {
+                logins = login.logins().await;
+                if shows(tab, plan).await? {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(logins)
+}
+
+/// What the page says of its load.
+#[derive(Debug, Deserialize)]
+struct Loaded {
+    ready: bool,
+    status: u16,
+    url: String,
+}
+
+async fn look_at_load(tab: &Tab) -> Result<Loaded, CallError> {
+    let script = "({
+        ready: document.readyState !== 'loading',
+        status: performance.getEntriesByType('navigation')[0]?.responseStatus ?? 0,
+        url: location.href,
+    })";
+    tab.evaluate("look at the load", script.into()).await
+}
+
+async fn load(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> {
+    let slow = match tab.goto(&plan.url, LOAD_TIMEOUT).await {
+        Ok(()) => false,
+        Err(CallError::Timeout { .. }) => true,
+        Err(error) => return Err(error.into()),
+    };
+    let loaded = look_at_load(tab).await?;
+    if slow && (!loaded.ready || loaded.url == "about:blank") {
+        return Err(Trouble::Tab(format!("not loaded after {} s", LOAD_TIMEOUT.as_secs())));
+    }
+    if loaded.status >= 400 {
+        return Err(Trouble::Page(format!("the site answered with status {}", loaded.status)));
+    }
+    if slow {
+        tracing::warn!(account.id = %drive.reporter.account(), page.name = plan.name, "page loads slowly");
+    }
+    drive.reporter.send(PageReport::PageLoaded { page: plan.name.clone() }).await?;
+    Ok(())
+}
+
+/// Whether the tab still shows what the plan says, apart from a fragment.
+async fn shows(tab: &Tab, plan: &PagePlan) -> Result<bool, Trouble> {
+    let shown = look_at_load(tab).await?.url;
+    let bare = |text: &str| {
+        url::Url::parse(text).ok().map(|mut url| {
+            url.set_fragment(None);
+            url
+        })
+    };
+    Ok(bare(&shown).is_some() && bare(&shown) == bare(&plan.url))
+}
+
+impl Drive {
+    async fn failed(&self, plan: &PagePlan, reason: String) -> Result<(), ReportsClosed> {
+        tracing::warn!(account.id = %self.reporter.account(), page.name = plan.name, reason, "page failed");
+        self.reporter.send(PageReport::PageFailed { page: plan.name.clone(), reason }).await
+    }
+}

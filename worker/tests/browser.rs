@@ -1,0 +1,12 @@
+//! The browser side against a real Chromium and a small site: capture, isolation, login, deaths.
+
+#[path = "browser/capturing.rs"]
+mod capturing;
+#[path = "browser/deaths.rs"]
+mod deaths;
+#[path = "browser/login.rs"]
+mod login;
+#[path = "support/browser_rig.rs"]
+mod rig;
+#[path = "support/browser_site.rs"]
+mod site;

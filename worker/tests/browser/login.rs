@@ -1,0 +1,82 @@
+//! An account is logged in through its form, logged in again when its session ends, and given up when it is refused.
+
+use std::sync::atomic::Ordering;
+
+use snapfleet_worker::capture::Source;
+use snapfleet_worker::pages::{LoginPlan, PageReport};
+
+use crate::rig::{Driven, TestBrowser, page, rule};
+use crate::site::{PASSWORD, Site};
+
+fn plan(password: &str) -> LoginPlan {
+    LoginPlan {
+        logged_in: "#owner".into(),
+        logged_out: Some("form#login".into()),
+        submit: Some("form#login button".into()),
+        fill: vec![
+            ("input[name=username]".into(), "Ann".into()),
+            ("input[name=password]".into(), password.into()),
+        ],
+    }
+}
+
+async fn start(site: &Site, browser: &TestBrowser, password: &str) -> Driven {
+    let pages = vec![page("home", site.url("/home")), page("second", site.url("/home?second=1"))];
+    let rules = vec![rule(Source::Response, "/api/me")];
+    Driven::start(browser.acquire().await, "demo.ann", pages, Some(plan(password)), rules)
+}
+
+fn logged_in(report: &PageReport) -> Option<()> {
+    matches!(report, PageReport::LoggedIn).then_some(())
+}
+
+fn logged_out(report: &PageReport) -> Option<String> {
+    match report {
+        PageReport::LoggedOut { reason } => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+fn captured(report: &PageReport) -> Option<()> {
+    matches!(report, PageReport::Captured(_)).then_some(())
+}
+
+#[tokio::test]
+async fn an_account_is_logged_in_and_again_after_its_session_ended() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let mut driven = start(&site, &browser, PASSWORD).await;
+    let first = driven
+        .find("login", |report| logged_in(report).map(|()| None).or_else(|| logged_out(report).map(Some)));
+    assert_eq!(first.await, None, "no logout is told before the first login");
+    driven.find("capture", captured).await;
+    assert_eq!(site.shared.logins.load(Ordering::SeqCst), 1, "two pages share one login");
+
+    site.shared.session.fetch_add(1, Ordering::SeqCst);
+    let reason = driven.find("logout", logged_out).await;
+    assert!(reason.contains("session has ended"), "{reason}");
+    driven.find("second login", logged_in).await;
+    driven.find("capture", captured).await;
+    assert_eq!(site.shared.logins.load(Ordering::SeqCst), 2);
+    driven.stop().await;
+    browser.shared.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_login_is_told_after_three_attempts_and_not_tried_further() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let mut driven = start(&site, &browser, "wrong").await;
+    let reason = driven.find("logout", logged_out).await;
+    assert!(reason.contains("3 login attempts failed"), "{reason}");
+    assert!(reason.contains("credentials"), "{reason}");
+    assert!(!reason.contains("wrong"), "a reason never shows what was typed: {reason}");
+    let rest = driven.stop().await;
+    assert!(!rest.iter().any(|report| logged_in(report).is_some()));
+    assert_eq!(site.shared.logins.load(Ordering::SeqCst), 3);
+    browser.shared.close().await;
+}
+
+#[test]
+fn a_plan_does_not_show_what_is_typed() {
+    let shown = format!("{:?}", plan("hunter2"));
+    assert!(shown.contains("input[name=password]") && !shown.contains("hunter2"), "{shown}");
+}
