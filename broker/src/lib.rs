@@ -10,6 +10,10 @@ pub mod publish;
 pub mod read;
 pub mod streams;
 
+/// What a tracing filter must hold so that the client's faults are not logged twice: they arrive as events, which
+/// [`connection`] logs and keeps.
+pub const LOG_DIRECTIVE: &str = "async_nats=off";
+
 pub use connection::{Broker, BrokerConfig, ConnectError};
 pub use publish::{Ack, Outgoing, PublishError, publish, publish_batch};
 pub use read::{DirectGetError, Stored, last_on_subject, last_per_subject, read_subject};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use snapfleet_broker::BrokerConfig;
+use tracing_subscriber::EnvFilter;
 
 use crate::store::StoreOptions;
 
@@ -184,6 +185,25 @@ impl RunArgs {
         };
         Ok(Config { store: self.store, store_options: StoreOptions::default(), listen, broker, grace: GRACE })
     }
+}
+
+/// What is logged. What the client library says of the connection, the broker crate says better.
+///
+/// # Errors
+/// [`ConfigError::Log`] where the directives cannot be read.
+pub fn log_filter(cli: &Cli) -> Result<EnvFilter, ConfigError> {
+    let default = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    let asked = cli.log.clone().or_else(|| std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()));
+    let text = asked.unwrap_or_else(|| format!("{default},async_nats=off"));
+    EnvFilter::try_new(&text).map_err(|error| ConfigError::Log { text, reason: error.to_string() })
+}
+
+/// What is wrong with the arguments, on one line and without the usage.
+#[must_use]
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.trim_start_matches("error: ").lines().take_while(|line| !line.trim().is_empty());
+    lines.map(str::trim).collect::<Vec<_>>().join(" ") + " (see --help)"
 }
 
 impl fmt::Debug for RunArgs {

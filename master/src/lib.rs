@@ -58,10 +58,10 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Whether it is a setting that cannot be, rather than something in the world.
+    /// The process's exit code: 64 for a setting that cannot be, else 1.
     #[must_use]
-    pub fn is_usage(&self) -> bool {
-        matches!(self, RunError::Connect(ConnectError::Address { .. }))
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, RunError::Connect(ConnectError::Address { .. })) { 64 } else { 1 }
     }
 }
 

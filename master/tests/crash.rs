@@ -1,6 +1,8 @@
 //! A process that applies batches is killed at random moments: what it leaves behind is what the batches up to
 //! the stored position make, and each change is in the log once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/batches.rs"]
 #[allow(dead_code, reason = "shared by several tests, each of which needs a part")]
 mod batches;

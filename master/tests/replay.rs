@@ -1,6 +1,8 @@
 //! However the stream is cut into batches, and whatever comes twice, the store ends the same; and it ends as a
 //! naive model says, which knows nothing of hashes, keys or transactions.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/batches.rs"]
 #[allow(dead_code, reason = "shared by several tests, each of which needs a part")]
 mod batches;

@@ -1,5 +1,7 @@
 //! The store by itself: what is written, what is not, how it is read, and which files it refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/batches.rs"]
 #[allow(dead_code, reason = "shared by several tests, each of which needs a part")]
 mod batches;
@@ -18,7 +20,7 @@ use snapfleet_testkit::sample::{
 use tempfile::TempDir;
 
 fn dir() -> TempDir {
-    tempfile::tempdir().unwrap()
+    tempfile::tempdir().expect("a temporary directory")
 }
 
 fn with_messages(seq: u64, messages: impl IntoIterator<Item = (u64, u64, &'static str)>) -> Snapshot {
@@ -376,4 +378,25 @@ async fn a_store_in_use_is_refused_and_a_killed_creation_is_made_again() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn a_writer_that_failed_says_so_to_every_later_batch_and_reading_goes_on() {
+    let dir = dir();
+    let store = open(dir.path());
+    store.apply(batch(0, vec![delivery(1, &with_messages(1, [(1, 1, "a")]))])).await.unwrap();
+    store.close().await;
+    let database = Database::open(dir.path().join("master.redb")).unwrap();
+    let txn = database.begin_write().unwrap();
+    txn.open_table(TableDefinition::<u32, &[u8]>::new("accounts-1")).unwrap().insert(1, &b"x"[..]).unwrap();
+    txn.commit().unwrap();
+    database.close().unwrap();
+    let store = open(dir.path());
+    for seq in [2, 2] {
+        let failed = store.apply(batch(1, vec![delivery(seq, &with_messages(seq, [(1, 2, "b")]))])).await;
+        let Err(StoreError::WriterFailed(reason)) = failed else { panic!("{failed:?}") };
+        assert!(reason.contains("accounts-1"), "{reason}");
+        assert_eq!(store.failure(), Some(reason));
+    }
+    assert_eq!(store.read(|query| query.totals()).await.unwrap().received, 1);
 }

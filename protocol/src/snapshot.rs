@@ -99,7 +99,12 @@ impl Snapshot {
     /// What tells it from every other snapshot ever published.
     #[must_use]
     pub fn id(&self) -> SnapshotId {
-        SnapshotId { instance: self.instance.clone(), epoch: self.epoch, seq: self.seq }
+        SnapshotId {
+            account: self.account_id(),
+            instance: self.instance.clone(),
+            epoch: self.epoch,
+            seq: self.seq,
+        }
     }
 
     /// How many records it holds.
@@ -134,8 +139,13 @@ impl Snapshot {
 }
 
 /// Identifies one published snapshot; its text is the broker's message id.
+///
+/// The account is part of it: one instance publishes for many accounts, all in the one stream within which the
+/// broker takes a repeated id for a repeated message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SnapshotId {
+    /// For which account.
+    pub account: AccountId,
     /// Who published.
     pub instance: InstanceId,
     /// Its term.
@@ -150,6 +160,10 @@ impl SnapshotId {
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let id = Self {
+            account: AccountId::new(
+                PlatformName::parse(parts.next()?).ok()?,
+                AccountName::parse(parts.next()?).ok()?,
+            ),
             instance: InstanceId::parse(parts.next()?).ok()?,
             epoch: parts.next()?.parse().ok()?,
             seq: parts.next()?.parse().ok()?,
@@ -160,6 +174,6 @@ impl SnapshotId {
 
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.instance, self.epoch, self.seq)
+        write!(f, "{}.{}.{}.{}", self.account, self.instance, self.epoch, self.seq)
     }
 }

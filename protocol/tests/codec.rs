@@ -171,10 +171,12 @@ fn a_compression_bomb_is_refused_at_the_limit() {
 }
 
 #[test]
-fn message_ids_round_trip() {
+fn message_ids_round_trip_and_differ_between_accounts() {
+    let other = Snapshot { account: AccountName::parse("shop-b").unwrap(), ..empty(SnapshotKind::Delta) };
+    assert_ne!(empty(SnapshotKind::Delta).id().to_string(), other.id().to_string());
     let snapshot_id = empty(SnapshotKind::Delta).id();
     assert_eq!(SnapshotId::parse(&snapshot_id.to_string()), Some(snapshot_id));
-    for bad in ["", "a", "a.1", "a.1.2.3", "a.x.2", "a b.1.2"] {
+    for bad in ["", "demo", "demo.a.i.1", "demo.a.i.1.2.3", "demo.a.i.x.2", "demo.a b.i.1.2"] {
         assert_eq!(SnapshotId::parse(bad), None, "{bad:?}");
     }
 }

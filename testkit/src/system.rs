@@ -273,6 +273,10 @@ impl System {
     /// # Panics
     /// If the master does not answer, or shows a record twice or under another account.
     pub async fn store(&self, account: &str) -> BTreeMap<Key, Value> {
+        let known = self.api("accounts").await;
+        if !known["items"].as_array().expect("a list").iter().any(|known| known["account"] == account) {
+            return BTreeMap::new();
+        }
         let mut rows = Vec::new();
         for list in ["contents", "comments", "notifications"] {
             rows.extend(self.rows(&format!("{list}?account={account}")).await);

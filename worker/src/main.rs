@@ -15,7 +15,7 @@ const EXIT_USAGE: u8 = 64;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let directives = format!("{},{}", cli.log, browser::LOG_DIRECTIVE);
+    let directives = format!("{},{},{}", cli.log, browser::LOG_DIRECTIVE, snapfleet_broker::LOG_DIRECTIVE);
     let Ok(filter) = EnvFilter::try_new(&directives) else {
         return fail(
             &format!("--log {:?} is not a tracing directive: use for example info", cli.log),

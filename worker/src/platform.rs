@@ -222,7 +222,8 @@ impl fmt::Debug for Platform {
 }
 
 impl Platform {
-    /// Reads `<dir>/platform.toml` and compiles its filters. What these include lies beside them or in `<dir>/../lib`.
+    /// Reads `<dir>/platform.toml` and compiles its filters. What these include lies beside them or in
+    /// `<dir>/../lib`.
     ///
     /// # Errors
     /// [`PlatformError`], naming file, line and remedy, for the first thing that is wrong.
@@ -293,8 +294,8 @@ impl Platform {
     }
 
     /// Turns a body that rule number `rule` took into records. Never fails as a whole: what could not be read is in
-    /// [`Mapped::refused`] and [`Mapped::error`]. Blocks for as long as the filter runs, at most about 5 s: call it
-    /// where blocking is allowed.
+    /// [`Mapped::refused`] and [`Mapped::error`]. Blocks for as long as the filter runs, at most about 5 s of
+    /// processor time: call it where blocking is allowed.
     #[must_use]
     pub fn map(
         &self,

@@ -144,8 +144,9 @@ impl Publisher {
         let claim = publisher.message(SnapshotKind::Claim, 1, 1, now, Vec::new());
         let (_, message) = claim.map_err(|error| PublishError::Failed(error.to_string()))?;
         match publish(broker, &message).await {
-            Ok(ack) => publisher.last = ack.seq,
-            Err(PublishError::Conflict(_)) if publisher.stored_claim(broker, &subject).await? => {}
+            Ok(ack) if !ack.duplicate => publisher.last = ack.seq,
+            Ok(_) | Err(PublishError::Conflict(_)) if publisher.stored_claim(broker, &subject).await? => {}
+            Ok(_) => return Err(PublishError::Conflict("a message with the claim's id".to_owned()).into()),
             Err(error) => return Err(error.into()),
         }
         Ok((publisher, history.epoch))
@@ -173,7 +174,12 @@ impl Publisher {
     }
 
     fn snapshot_id(&self) -> SnapshotId {
-        SnapshotId { instance: self.instance.clone(), epoch: self.epoch, seq: self.seq }
+        SnapshotId {
+            account: self.account.clone(),
+            instance: self.instance.clone(),
+            epoch: self.epoch,
+            seq: self.seq,
+        }
     }
 
     /// Makes the next message. Its id is never used again, whatever becomes of it.
@@ -320,17 +326,20 @@ impl Publisher {
         messages[0].expected_last = Some(self.last);
         let mut pause = RETRY_PAUSE_MIN;
         for attempt in 1_u32.. {
-            match self.attempt(broker, &messages, attempt).await {
-                Ok(ack) => {
-                    if ack.duplicate && attempt == 1 {
-                        tracing::error!(account.id = %self.account, snapshot.id = %last_id,
-                            "the broker knew a message before it was first published: instance ids collide");
-                    }
+            match self.attempt(broker, &messages).await {
+                Ok(ack) if !ack.duplicate => {
                     self.last = ack.seq;
                     return Outcome::Acked { seq: ack.seq };
                 }
-                Err(PublishError::Conflict(_)) => match self.resolve(broker, &last_id).await {
-                    Ok(outcome) => return outcome,
+                // "Duplicate" is what the broker thinks; what stands on the subject is what counts.
+                answer @ (Ok(_) | Err(PublishError::Conflict(_))) => match self.resolve(broker, &last_id).await {
+                    Ok(outcome) => {
+                        if answer.is_ok() && !matches!(outcome, Outcome::Acked { .. }) {
+                            tracing::error!(account.id = %self.account, snapshot.id = %last_id,
+                                "the broker takes a message for a repeated one that it does not have: ids collide");
+                        }
+                        return outcome;
+                    }
                     Err(error) => {
                         tracing::warn!(account.id = %self.account, %error, "a conflict cannot be looked into yet");
                     }
@@ -349,16 +358,11 @@ impl Publisher {
         Outcome::Stopped
     }
 
-    async fn attempt(
-        &self,
-        broker: &Broker,
-        messages: &[Outgoing],
-        attempt: u32,
-    ) -> Result<Ack, PublishError> {
+    async fn attempt(&self, broker: &Broker, messages: &[Outgoing]) -> Result<Ack, PublishError> {
         match messages {
             [message] => publish(broker, message).await,
             several => {
-                let batch = format!("{}.{attempt}", self.snapshot_id());
+                let batch = format!("{:032x}", fastrand::u128(..));
                 publish_batch(broker, &batch, several).await
             }
         }

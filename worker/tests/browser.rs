@@ -1,5 +1,7 @@
 //! The browser side against a real Chromium and a small site: capture, isolation, login, deaths.
 
+#![allow(clippy::unwrap_used, reason = "a failure of the test rig is a failed test")]
+
 #[path = "browser/capturing.rs"]
 mod capturing;
 #[path = "browser/deaths.rs"]
@@ -10,3 +12,5 @@ mod login;
 mod rig;
 #[path = "support/browser_site.rs"]
 mod site;
+#[path = "browser/experiment.rs"]
+mod experiment;

@@ -1,6 +1,8 @@
 //! Platforms as data: every folder in `platforms/` maps its fixtures as they say, and what is wrong with a folder,
 //! a setting, a fixture or a body is told with its place.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -239,3 +239,30 @@ async fn a_window_over_the_brokers_limit_goes_as_one_batch() {
     .await;
     worker.stop().await;
 }
+
+/// The message ids of two accounts were once the same, and the broker took one's snapshot for the other's.
+#[tokio::test]
+async fn accounts_of_one_worker_are_not_taken_for_each_other() {
+    let (server, master) = broker().await;
+    let dir = tempfile::tempdir().unwrap();
+    let accounts = [sample::account("demo.a"), sample::account("demo.b"), sample::account("isso.a")];
+    let mut workers = Vec::new();
+    for account in &accounts {
+        workers.push(Running::start(&server.url(), account, "one", dir.path()).await);
+    }
+    for number in 1..=3 {
+        for (index, worker) in workers.iter().enumerate() {
+            worker.see(vec![comment(number + 10 * index as u64)]).await;
+        }
+        for (index, account) in accounts.iter().enumerate() {
+            let ids: Vec<String> = (1..=number).map(|number| format!("c{}", number + 10 * index as u64)).collect();
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            wait_for(&master, account, SnapshotKind::Delta, &ids).await;
+        }
+    }
+    for (worker, account) in workers.into_iter().zip(&accounts) {
+        worker.stop().await;
+        let deltas = comments(&stored(&master, account).await, SnapshotKind::Delta);
+        assert_eq!(deltas.len(), 3, "{account} was published more than once: {deltas:?}");
+    }
+}

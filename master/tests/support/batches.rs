@@ -18,8 +18,8 @@ pub(crate) fn delivery(seq: u64, snapshot: &Snapshot) -> Delivery {
         subject: Topic::Snapshot.subject(&snapshot.account_id()),
         stored_at: UnixMs(sample::BASE.0 + seq as i64),
         headers: format!("Nats-Msg-Id: {}\n", snapshot.id()),
-        payload: Bytes::from(encode_snapshot(snapshot).unwrap()),
-        outcome: Ok(Incoming::new(snapshot.clone()).unwrap()),
+        payload: Bytes::from(encode_snapshot(snapshot).expect("a sample encodes")),
+        outcome: Ok(Incoming::new(snapshot.clone()).expect("a sample encodes")),
     }
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn batch(after: u64, deliveries: Vec<Delivery>) -> Batch {
 
 /// Opens the store in `dir`.
 pub(crate) fn open(dir: &std::path::Path) -> DataStore {
-    DataStore::open(&dir.join("master.redb"), StoreOptions::default()).unwrap()
+    DataStore::open(&dir.join("master.redb"), StoreOptions::default()).expect("the store opens")
 }
 
 /// All that a store holds, without the random id of its feed.

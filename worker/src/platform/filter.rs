@@ -5,15 +5,16 @@
 //! exhaust or end the worker:
 //! - A body is strict JSON in UTF-8, at most [`BODY_BYTES_MAX`] and nested at most [`DEPTH_MAX`]; so is whatever
 //!   the filter reads out of a string by `fromjson`.
-//! - A run is bounded in rows, in bytes of output, in time and in steps (see [`budget`]), and the bound cannot be
-//!   caught by the filter's `try`. Recursion is stopped before the stack ends. A panic inside jaq ends the run alone.
+//! - A run is bounded in rows, in bytes of output, in processor time and in steps (see [`budget`]), and the bound
+//!   cannot be caught by the filter's `try`. Recursion is stopped before the stack ends. A panic inside jaq ends the
+//!   run alone.
 //! - A filter sees neither the environment (which holds passwords) nor the clock, and writes to no log.
 //!
 //! The gap that is left: a step is counted per turn of a loop, element of an array, binding and recursive call, so
 //! one built-in operation on a huge value, such as `"x" * 1000000000`, or a product of `.[]` written without any of
-//! these, runs to its end first; and a filter that itself nests one value some 100,000 deep, as in
-//! `reduce range(1000000) as $i (0; [.])`, can still overflow the stack when that value is dropped, which ends the
-//! process. Neither can come from a body alone.
+//! these, runs to its end first; and a filter that itself nests one value some 100,000s deep, as in
+//! `reduce range(2000000) as $i (0; [.])`, can still overflow the stack when that value is dropped or compared, which
+//! ends the process. Neither can come from a body alone.
 
 mod budget;
 mod json;
@@ -45,14 +46,14 @@ pub struct Limits {
     pub rows: usize,
     /// Bytes written.
     pub output_bytes: usize,
-    /// Time spent.
+    /// Processor time spent.
     pub run_time: Duration,
     /// Steps taken; each may add an element to memory.
     pub steps: u64,
 }
 
 impl Default for Limits {
-    /// 50,000 rows, 64 MiB, 5 s and 5,000,000 steps.
+    /// 50,000 rows, 64 MiB, 5 s of processor time and 5,000,000 steps.
     fn default() -> Self {
         Self {
             rows: 50_000,
@@ -100,7 +101,8 @@ impl Filter {
     }
 
     /// Runs the filter on `body`, with `$request` and `$account` given as JSON text, and hands each row as JSON text,
-    /// or the reason for which it is none, to `on_row`. Blocks until done, at most about `limits.run_time`.
+    /// or the reason for which it is none, to `on_row`. Blocks until done, which takes about
+    /// `limits.run_time` of processor time at most.
     ///
     /// # Errors
     /// Why the run ended early; rows that came before count.

@@ -1,12 +1,12 @@
 //! Stops a filter that does not end: every loop and recursion of it takes a step, and steps are bounded.
 //!
 //! jaq has no step limit of its own. So, before a program is compiled, a call to a built-in of ours is put where
-//! work repeats: into the body of each function that calls itself and what it passes on to itself, after the source of each `reduce` and `foreach`,
-//! into each array under construction and each `as` binding, and after `range`. It passes its input on, or, when
-//! time, steps or stack are spent, ends the run by jaq's `halt`, which no `try` catches.
+//! work repeats: into the body of each function that calls itself and what it passes on to itself, after the source
+//! of each `reduce` and `foreach`, into each array under construction and each `as` binding, and after `range`. It
+//! passes its input on, or, when time, steps or stack are spent, ends the run by jaq's `halt`, which no `try` catches.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jaq_core::box_iter::box_once;
 use jaq_core::load::lex::StrPart;
@@ -14,6 +14,7 @@ use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::path::Part;
 use jaq_core::{Cv, Exn, ValXs};
 use jaq_json::Val;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Run;
 
@@ -28,7 +29,8 @@ const STEPS_PER_LOOK: u64 = 16;
 
 /// What a run has left.
 pub(super) struct Budget {
-    deadline: Instant,
+    /// In processor time of this thread.
+    deadline: Duration,
     steps: Cell<u64>,
     stack_base: usize,
     stack_bytes: usize,
@@ -43,7 +45,7 @@ impl Budget {
     /// Starts a run here: the stack is counted from the caller's frame on.
     pub(super) fn start(run_time: Duration, steps: u64, stack_bytes: usize) -> Self {
         Self {
-            deadline: Instant::now() + run_time,
+            deadline: processor_time().saturating_add(run_time),
             steps: Cell::new(steps),
             stack_base: stack_address(),
             stack_bytes,
@@ -58,7 +60,7 @@ impl Budget {
 
     /// Ends the run when its time is over.
     pub(super) fn check_time(&self) -> Result<(), &'static str> {
-        if Instant::now() >= self.deadline {
+        if processor_time() >= self.deadline {
             self.spent.set(Some(TIME_SPENT));
             return Err(TIME_SPENT);
         }
@@ -80,6 +82,12 @@ impl Budget {
         }
         self.spent.get().is_none()
     }
+}
+
+/// What this thread has computed so far. Waiting for a busy machine does not count: a body is not lost to that.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Where the stack has got to, as near as a frame.
