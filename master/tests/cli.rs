@@ -1,5 +1,7 @@
 //! The built binary: what it prints, on which stream, and its exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/batches.rs"]
 #[allow(dead_code, reason = "shared by several tests, each of which needs a part")]
 mod batches;

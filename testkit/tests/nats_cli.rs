@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -48,6 +49,25 @@ impl Cli {
     }
 }
 
+impl Cli {
+    /// Runs the CLI in a terminal of its own, which its pager asks for, and answers that one page is enough.
+    fn in_terminal(&self, args: &[&str]) -> String {
+        let command = self.command(args);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let quoted: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let mut script = Command::new("script")
+            .args(["-qec", &quoted.join(" "), "/dev/null"])
+            .env("TERM", "dumb")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script (of util-linux) runs");
+        script.stdin.take().expect("a pipe").write_all(b"n\n").expect("the answer is written");
+        let output = script.wait_with_output().expect("the nats CLI ends");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
 /// The JSON objects in what the CLI printed around them.
 fn snapshots(text: &str) -> Vec<Value> {
     let mut found = Vec::new();
@@ -83,7 +103,7 @@ async fn the_operator_sees_snapshots_streams_and_heartbeats_and_changes_nothing(
     assert!(live.len() >= 2, "nats sub printed {} snapshots", live.len());
     assert_eq!((&live[0]["platform"], &live[0]["account"]), (&"demo".into(), &"shop-a".into()));
 
-    let kept = snapshots(&cli.text(&["stream", "view", "SNAPSHOTS", "10", "--raw", "--translate", &decode]));
+    let kept = snapshots(&cli.in_terminal(&["stream", "view", "SNAPSHOTS", "10", "--translate", &decode]));
     assert!(kept.iter().any(|snapshot| snapshot["kind"] == "claim"), "stream view shows the claim: {kept:?}");
 
     let info: Value = serde_json::from_str(&cli.text(&["stream", "info", "SNAPSHOTS", "--json"])).unwrap();

@@ -332,18 +332,20 @@ impl Publisher {
                     return Outcome::Acked { seq: ack.seq };
                 }
                 // "Duplicate" is what the broker thinks; what stands on the subject is what counts.
-                answer @ (Ok(_) | Err(PublishError::Conflict(_))) => match self.resolve(broker, &last_id).await {
-                    Ok(outcome) => {
-                        if answer.is_ok() && !matches!(outcome, Outcome::Acked { .. }) {
-                            tracing::error!(account.id = %self.account, snapshot.id = %last_id,
+                answer @ (Ok(_) | Err(PublishError::Conflict(_))) => {
+                    match self.resolve(broker, &last_id).await {
+                        Ok(outcome) => {
+                            if answer.is_ok() && !matches!(outcome, Outcome::Acked { .. }) {
+                                tracing::error!(account.id = %self.account, snapshot.id = %last_id,
                                 "the broker takes a message for a repeated one that it does not have: ids collide");
+                            }
+                            return outcome;
                         }
-                        return outcome;
+                        Err(error) => {
+                            tracing::warn!(account.id = %self.account, %error, "a conflict cannot be looked into yet");
+                        }
                     }
-                    Err(error) => {
-                        tracing::warn!(account.id = %self.account, %error, "a conflict cannot be looked into yet");
-                    }
-                },
+                }
                 Err(error) => {
                     tracing::warn!(account.id = %self.account, snapshot.id = %last_id, attempt, %error,
                     retry_ms = pause.as_millis() as u64, "publish failed; trying again")

@@ -12,5 +12,3 @@ mod login;
 mod rig;
 #[path = "support/browser_site.rs"]
 mod site;
-#[path = "browser/experiment.rs"]
-mod experiment;

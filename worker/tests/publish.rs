@@ -255,7 +255,8 @@ async fn accounts_of_one_worker_are_not_taken_for_each_other() {
             worker.see(vec![comment(number + 10 * index as u64)]).await;
         }
         for (index, account) in accounts.iter().enumerate() {
-            let ids: Vec<String> = (1..=number).map(|number| format!("c{}", number + 10 * index as u64)).collect();
+            let ids: Vec<String> =
+                (1..=number).map(|number| format!("c{}", number + 10 * index as u64)).collect();
             let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
             wait_for(&master, account, SnapshotKind::Delta, &ids).await;
         }

@@ -29,10 +29,8 @@ use crate::capture::BODY_BYTES_MAX;
 
 /// The largest body that Chromium keeps for us, somewhat above the largest that is taken.
 const RESOURCE_BUFFER_BYTES: usize = BODY_BYTES_MAX + 8 * 1024 * 1024;
-/// Where a service worker serves, bodies can only be kept inside of the page, until it navigates. Chromium's default
-/// is near 1 GB a page; bodies are read within milliseconds, so that far less will do.
-const PAGE_BUFFER_BYTES: usize = 45 * 1024 * 1024;
-/// Bodies kept outside of the page, so that one read late survives a navigation.
+/// Bodies kept outside of the page, so that one read late survives a navigation. Chromium's buffer inside of the
+/// page, about 200 MB at most, is left at its default.
 const DURABLE_BUFFER_BYTES: usize = 2 * RESOURCE_BUFFER_BYTES;
 
 /// A tab of an account's context.
@@ -101,14 +99,7 @@ impl Tab {
                 () = registered => seen.cancel(),
                 () = seen.cancelled() => {}
             }
-            let off = async {
-                page.execute(ConfigureDurableMessagesParams::default()).await?;
-                let enable = EnableParams::builder()
-                    .max_resource_buffer_size(bytes(RESOURCE_BUFFER_BYTES))
-                    .max_total_buffer_size(bytes(PAGE_BUFFER_BYTES))
-                    .build();
-                page.execute(enable).await
-            };
+            let off = page.execute(ConfigureDurableMessagesParams::default());
             match browser.call("keep bodies in the page", off).await {
                 Ok(_) | Err(CallError::Died) => {}
                 Err(error) => tracing::warn!(%error, "bodies served by a service worker will be missed"),

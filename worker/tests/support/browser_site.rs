@@ -80,17 +80,6 @@ async fn page(
         "large" => LARGE,
         "scroll" => SCROLL,
         "blank" => "",
-"many" => r#"(async () => {for (let n = 0; n < 600; n++) await (await fetch('/api/large?mib=1&n=' + n)).text();})();"#, "manyworker" => r#"(async () => {
-    navigator.serviceWorker.register('/sw.js', {scope: '/'});
-    await navigator.serviceWorker.ready;
-    if (!navigator.serviceWorker.controller)
-        await new Promise(done => navigator.serviceWorker.addEventListener('controllerchange', done, {once: true}));
-for (let n = 0; n < 600; n++) await (await fetch('/api/large?mib=1&n=' + n)).text();})();"#, "bigburst" => r#"(async () => {const queue = Array.from({length: 500}, (_, n) => '/api/item?n=' + n); const work = async () => { while (queue.length) await (await fetch(queue.shift())).text(); }; Promise.all(Array.from({length: 40}, work)).then(() => location.href = '/page/blank');})();"#, "bigburstworker" => r#"(async () => {
-    navigator.serviceWorker.register('/sw.js', {scope: '/'});
-    await navigator.serviceWorker.ready;
-    if (!navigator.serviceWorker.controller)
-        await new Promise(done => navigator.serviceWorker.addEventListener('controllerchange', done, {once: true}));
-const queue = Array.from({length: 500}, (_, n) => '/api/item?n=' + n); const work = async () => { while (queue.length) await (await fetch(queue.shift())).text(); }; Promise.all(Array.from({length: 40}, work)).then(() => location.href = '/page/blank');})();"#,
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let html = Html(format!("<!doctype html><title>{name}</title><script>{script}</script>"));
