@@ -37,7 +37,10 @@ pub struct BrokerConfig {
 
 impl std::fmt::Debug for BrokerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BrokerConfig").field("url", &self.url).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("BrokerConfig")
+            .field("url", &self.url)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -229,7 +232,9 @@ fn fatal(error: &async_nats::ConnectError, config: &BrokerConfig) -> Option<Conn
 fn observe(event: &Event, url: &str, count: &watch::Sender<u64>, problems: &Mutex<VecDeque<String>>) {
     match event {
         Event::Connected => count.send_modify(|connections| *connections += 1),
-        Event::Disconnected => tracing::warn!(broker.url = %url, "connection to the broker lost; reconnecting"),
+        Event::Disconnected => {
+            tracing::warn!(broker.url = %url, "connection to the broker lost; reconnecting")
+        }
         Event::LameDuckMode | Event::Draining | Event::Closed => {
             tracing::warn!(broker.url = %url, event = %event, "the broker connection ends");
         }

@@ -123,7 +123,11 @@ pub async fn publish(broker: &Broker, message: &Outgoing) -> Result<Ack, Publish
 ///
 /// # Errors
 /// [`PublishError`], for the batch as a whole.
-pub async fn publish_batch(broker: &Broker, batch_id: &str, messages: &[Outgoing]) -> Result<Ack, PublishError> {
+pub async fn publish_batch(
+    broker: &Broker,
+    batch_id: &str,
+    messages: &[Outgoing],
+) -> Result<Ack, PublishError> {
     if messages.is_empty() || messages.len() > BATCH_MESSAGES_MAX {
         return Err(PublishError::Failed(format!("a batch of {} messages", messages.len())));
     }
@@ -168,8 +172,7 @@ async fn request(
     headers: HeaderMap,
 ) -> Result<Option<Ack>, PublishError> {
     check_size(broker, message)?;
-    let request =
-        Request::new().payload(message.payload.clone()).headers(headers).timeout(Some(ACK_TIMEOUT));
+    let request = Request::new().payload(message.payload.clone()).headers(headers).timeout(Some(ACK_TIMEOUT));
     // The client queues while it is disconnected; the outer limit bounds that as well.
     let answer = broker.client().send_request(message.subject.clone(), request);
     let answer = tokio::time::timeout(ACK_TIMEOUT * 2, answer).await.map_err(|_| PublishError::Unanswered)?;

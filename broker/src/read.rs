@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::header::HeaderMap;
 use async_nats::Message;
+use async_nats::header::HeaderMap;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -112,8 +112,7 @@ pub async fn read_subject(
     subject: &str,
     from: u64,
 ) -> Result<(Vec<Stored>, u64), DirectGetError> {
-    let request =
-        json!({ "seq": from.max(1), "next_by_subj": subject, "batch": PAGE_MESSAGES, "max_bytes": PAGE_BYTES });
+    let request = json!({ "seq": from.max(1), "next_by_subj": subject, "batch": PAGE_MESSAGES, "max_bytes": PAGE_BYTES });
     let answer = direct_get(broker, stream, &request).await?;
     Ok((answer.messages, answer.pending))
 }

@@ -4,6 +4,8 @@
 //! `scripts/bench` runs it. Each line states what a transaction holds; every transaction is durable before the
 //! next begins, on the disk of the folder that is named.
 
+#![allow(clippy::print_stdout, missing_docs, reason = "a benchmark prints its table")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

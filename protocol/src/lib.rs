@@ -20,7 +20,7 @@ pub use account::{AccountId, AccountName, IdError, InstanceId, PlatformName};
 pub use codec::{DecodeError, EncodeError, decode_snapshot, encode_snapshot};
 pub use heartbeat::{AccountHealth, AccountState, Heartbeat};
 pub use records::{
-    Comment, Content, ContentType, Conversation, ConversationType, Direction, DirectMessage, MessageType,
+    Comment, Content, ContentType, Conversation, ConversationType, DirectMessage, Direction, MessageType,
     Notification, NotificationType, Record, RecordId, RecordKind,
 };
 pub use snapshot::{Snapshot, SnapshotId, SnapshotKind, WireVersion};

@@ -5,8 +5,8 @@
 use proptest::prelude::*;
 use snapfleet_protocol::codec::{COMPRESS_ABOVE_BYTES, UNPACKED_BYTES_MAX};
 use snapfleet_protocol::{
-    AccountName, Comment, Content, ContentType, Conversation, ConversationType, DecodeError, Direction,
-    DirectMessage, InstanceId, MessageType, Notification, NotificationType, PlatformName, RecordId, Snapshot,
+    AccountName, Comment, Content, ContentType, Conversation, ConversationType, DecodeError, DirectMessage,
+    Direction, InstanceId, MessageType, Notification, NotificationType, PlatformName, RecordId, Snapshot,
     SnapshotId, SnapshotKind, UnixMs, decode_snapshot, encode_snapshot,
 };
 
@@ -117,7 +117,8 @@ fn golden(name: &str) -> Vec<u8> {
 /// To publish a new version, add files beside these; never write one of these again.
 #[test]
 fn bytes_of_version_1_stay_readable_and_are_still_written() {
-    for (name, snapshot) in [("v1-claim.msgpack", empty(SnapshotKind::Claim)), ("v1-full.msgpack", everything())]
+    for (name, snapshot) in
+        [("v1-claim.msgpack", empty(SnapshotKind::Claim)), ("v1-full.msgpack", everything())]
     {
         assert_eq!(decode_snapshot(&golden(name)).unwrap(), snapshot, "{name}");
     }

@@ -4,6 +4,8 @@
 //! Chromium, worker, nats-server, master and this measurement share the machine. The API is asked in a loop, so
 //! the figures hold up to one round trip too much, never too little. `scripts/bench` runs it.
 
+#![allow(clippy::print_stdout, missing_docs, reason = "a benchmark prints its table")]
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use snapfleet_testkit::TestBroker;
@@ -18,7 +20,9 @@ async fn main() {
     let setup = Setup { events_per_minute: 0.0, interval_s: 30, ..Setup::default() };
     let system = System::start(TestBroker::start(), setup).await;
     system.wait_for_equality(Duration::from_secs(120)).await;
-    println!("push to visible through the HTTP API: {PUSHES} direct messages, one after the other, to 5 accounts on 2 workers");
+    println!(
+        "push to visible through the HTTP API: {PUSHES} direct messages, one after the other, to 5 accounts on 2 workers"
+    );
     let mut millis = Vec::with_capacity(PUSHES);
     for number in 0..PUSHES {
         let account = accounts[number % accounts.len()];
@@ -36,17 +40,27 @@ async fn main() {
             assert!(asked.elapsed() < VISIBLE_WITHIN, "message {id} never came\n{}", system.logs());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64;
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64;
         millis.push(now - pushed_at);
         // Spread over the debounce, so that no two pushes meet it at the same place.
         tokio::time::sleep(Duration::from_millis(150 + (number as u64 * 37) % 200)).await;
     }
     millis.sort_unstable();
     let at = |part: f64| millis[((millis.len() - 1) as f64 * part).round() as usize];
-    println!("{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}   ms", "min", "p25", "p50", "p75", "p90", "p99", "max");
+    println!(
+        "{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}   ms",
+        "min", "p25", "p50", "p75", "p90", "p99", "max"
+    );
     println!(
         "{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}",
-        at(0.0), at(0.25), at(0.5), at(0.75), at(0.9), at(0.99), at(1.0)
+        at(0.0),
+        at(0.25),
+        at(0.5),
+        at(0.75),
+        at(0.9),
+        at(0.99),
+        at(1.0)
     );
     println!("of which the worker waits 200 ms on purpose, so that what comes together travels together");
 }

@@ -1,7 +1,7 @@
 //! Sample records and snapshots, told apart by number.
 
 use snapfleet_protocol::{
-    AccountId, Comment, Content, Conversation, Direction, DirectMessage, InstanceId, RecordId, Snapshot,
+    AccountId, Comment, Content, Conversation, DirectMessage, Direction, InstanceId, RecordId, Snapshot,
     SnapshotKind, UnixMs,
 };
 

@@ -15,6 +15,8 @@ use crate::{TestBroker, eventually, workspace};
 const PASSWORD: &str = "demo-secret";
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const PAGE_ROWS: usize = 500;
+/// The least that a page of the demo site fetches: with less it has not been opened yet.
+const SERVED_LEAST: usize = 100;
 
 /// How the system is set up.
 pub struct Setup {
@@ -81,7 +83,8 @@ impl System {
             .args(["--messages", "15"])
             .env("SNAPFLEET_DEMO_PASSWORD", PASSWORD);
         let site = Process::start(&mut site, &dir.path().join("site.log"));
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("an HTTP client");
+        let http =
+            reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("an HTTP client");
         let mut system = Self {
             broker,
             site,
@@ -187,7 +190,8 @@ impl System {
     pub fn logs(&self) -> String {
         let mut logs = String::new();
         for part in ["master", "worker-0", "worker-1", "site"] {
-            let text = std::fs::read_to_string(self.dir.path().join(format!("{part}.log"))).unwrap_or_default();
+            let text =
+                std::fs::read_to_string(self.dir.path().join(format!("{part}.log"))).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(40).collect();
             logs += &format!("--- {part}\n");
             logs.extend(tail.into_iter().rev().map(|line| format!("{line}\n")));
@@ -327,7 +331,8 @@ impl System {
         let mut last: BTreeMap<(String, Key), Value> = BTreeMap::new();
         let mut number = None;
         for change in &changes {
-            let text = |name: &str| change[name].as_str().unwrap_or_else(|| panic!("{name} in {change}")).to_owned();
+            let text =
+                |name: &str| change[name].as_str().unwrap_or_else(|| panic!("{name} in {change}")).to_owned();
             let cursor = text("cursor");
             let n: u64 = cursor.rsplit('-').next().and_then(|n| n.parse().ok()).expect("a numbered cursor");
             assert!(number.is_none_or(|before| n == before + 1), "{cursor} does not follow {number:?}");
@@ -341,7 +346,9 @@ impl System {
             let account = format!("demo.{account}");
             for (key, shown) in self.store(&account).await {
                 let (kind, id) = &key;
-                let mut told = last.remove(&(account.clone(), key.clone())).unwrap_or_else(|| panic!("{kind} {id}: no change"));
+                let mut told = last
+                    .remove(&(account.clone(), key.clone()))
+                    .unwrap_or_else(|| panic!("{kind} {id}: no change"));
                 let fields = told.as_object_mut().expect("an object");
                 for field in ["account", "kind", "first_seen_at", "updated_at"] {
                     fields.remove(field);
@@ -361,8 +368,13 @@ impl System {
         loop {
             let (mut total, mut differences) = (0, Vec::new());
             for account in self.setup.workers.concat() {
-                let (truth, store) = (self.truth(account).await, self.store(&format!("demo.{account}")).await);
+                let (truth, store) =
+                    (self.truth(account).await, self.store(&format!("demo.{account}")).await);
                 total += truth.len();
+                if truth.len() < SERVED_LEAST {
+                    differences
+                        .push(format!("{account}: the site has served only {} records yet", truth.len()));
+                }
                 differences.extend(compare(account, &truth, &store));
             }
             if differences.is_empty() {
@@ -395,7 +407,8 @@ fn compare(account: &str, truth: &BTreeMap<Key, Value>, store: &BTreeMap<Key, Va
         match store.get(&(kind.clone(), id.clone())) {
             None => differences.push(format!("{account}: {kind} {id} is missing")),
             Some(stored) if stored != record => {
-                differences.push(format!("{account}: {kind} {id} differs\n  site  {record}\n  store {stored}"));
+                differences
+                    .push(format!("{account}: {kind} {id} differs\n  site  {record}\n  store {stored}"));
             }
             Some(_) => {}
         }

@@ -9,7 +9,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 ///
 /// # Panics
 /// With `what` when `deadline` has passed.
-pub async fn eventually<T, F: AsyncFnMut() -> Option<T>>(deadline: Duration, what: &str, mut condition: F) -> T {
+pub async fn eventually<T, F: AsyncFnMut() -> Option<T>>(
+    deadline: Duration,
+    what: &str,
+    mut condition: F,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = condition().await {

@@ -17,7 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Isso's command: `ISSO`, or the one that the scripts install.
 fn isso_command() -> PathBuf {
-    let path = std::env::var_os("ISSO").map_or_else(|| workspace().join(".tools/venv/bin/isso"), PathBuf::from);
+    let path =
+        std::env::var_os("ISSO").map_or_else(|| workspace().join(".tools/venv/bin/isso"), PathBuf::from);
     assert!(path.exists(), "{} is missing: scripts/test installs it", path.display());
     path
 }
@@ -44,8 +45,10 @@ impl Isso {
         let mut page = Command::new("python3");
         page.args(["-m", "http.server", &page_port.to_string(), "--bind", "127.0.0.1", "--directory"]);
         page.arg(dir.join("page"));
-        let processes =
-            [Process::start(&mut isso, &dir.join("isso.log")), Process::start(&mut page, &dir.join("page.log"))];
+        let processes = [
+            Process::start(&mut isso, &dir.join("isso.log")),
+            Process::start(&mut page, &dir.join("page.log")),
+        ];
         let isso = Self { url, page_url, http: reqwest::Client::new(), _processes: processes };
         eventually(DEADLINE, "isso and its page answer", async || {
             let isso_answers = isso.http.get(format!("{}/js/embed.min.js", isso.url)).send().await.ok()?;
@@ -59,8 +62,10 @@ impl Isso {
     /// Posts a comment as a reader's browser would, and returns its id.
     async fn post(&self, text: &str, author: &str, parent: Option<i64>) -> i64 {
         let body = json!({ "text": text, "author": author, "parent": parent, "title": "Guest book" });
-        let answer =
-            self.http.post(format!("{}/new?uri=%2F", self.url)).header("origin", self.page_url.trim_end_matches('/'));
+        let answer = self
+            .http
+            .post(format!("{}/new?uri=%2F", self.url))
+            .header("origin", self.page_url.trim_end_matches('/'));
         let answer = answer.json(&body).send().await.unwrap();
         assert!(answer.status().is_success(), "isso refuses a comment: {}", answer.status());
         answer.json::<Value>().await.unwrap()["id"].as_i64().unwrap()
@@ -72,7 +77,9 @@ impl Isso {
         let thread: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
         let mut comments = BTreeMap::new();
         let top = thread["replies"].as_array().unwrap();
-        for comment in top.iter().flat_map(|top| std::iter::once(top).chain(top["replies"].as_array().unwrap())) {
+        for comment in
+            top.iter().flat_map(|top| std::iter::once(top).chain(top["replies"].as_array().unwrap()))
+        {
             let html = comment["text"].as_str().unwrap();
             let text = html.trim().trim_start_matches("<p>").trim_end_matches("</p>").to_owned();
             let created_ms = (comment["created"].as_f64().unwrap() * 1000.0) as i64;

@@ -29,7 +29,14 @@ impl Cli {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command
-            .args(["--server", &self.url, "--user", "operator", "--password", TestBroker::password("operator")])
+            .args([
+                "--server",
+                &self.url,
+                "--user",
+                "operator",
+                "--password",
+                TestBroker::password("operator"),
+            ])
             .args(["--inbox-prefix", "_INBOX_operator"])
             .args(args)
             .env("XDG_CONFIG_HOME", std::env::temp_dir().join("snapfleet-nats-cli"))
@@ -94,11 +101,13 @@ async fn the_operator_sees_snapshots_streams_and_heartbeats_and_changes_nothing(
     let cli = Cli { path, url: system.broker.url() };
     let decode = format!("{} decode", binary("snapfleet-master").display());
     let live = tokio::task::spawn_blocking({
-        let mut command = cli.command(&["sub", "snapshot.>", "--translate", &decode, "--count", "2", "--timeout", "60s"]);
+        let mut command =
+            cli.command(&["sub", "snapshot.>", "--translate", &decode, "--count", "2", "--timeout", "60s"]);
         move || command.output().expect("the nats CLI runs")
     });
     system.wait_for_first_records(Duration::from_secs(60)).await;
-    let live = tokio::time::timeout(Duration::from_secs(60), live).await.expect("two live snapshots").unwrap();
+    let live =
+        tokio::time::timeout(Duration::from_secs(60), live).await.expect("two live snapshots").unwrap();
     let live = snapshots(&String::from_utf8_lossy(&live.stdout));
     assert!(live.len() >= 2, "nats sub printed {} snapshots", live.len());
     assert_eq!((&live[0]["platform"], &live[0]["account"]), (&"demo".into(), &"shop-a".into()));
@@ -113,7 +122,8 @@ async fn the_operator_sees_snapshots_streams_and_heartbeats_and_changes_nothing(
 
     let keys = cli.text(&["kv", "ls", "workers"]);
     let instance = keys.split_whitespace().last().expect("a heartbeat's key");
-    let heartbeat: Value = serde_json::from_str(&cli.text(&["kv", "get", "workers", instance, "--raw"])).unwrap();
+    let heartbeat: Value =
+        serde_json::from_str(&cli.text(&["kv", "get", "workers", instance, "--raw"])).unwrap();
     assert_eq!(heartbeat["instance"], instance);
     assert_eq!(heartbeat["accounts"][0]["account"], "demo.shop-a");
 

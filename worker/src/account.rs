@@ -23,6 +23,8 @@ use crate::window::{self, Observed, Sent, Window};
 const INBOUND_DEBOUNCE: Duration = Duration::from_millis(200);
 /// An account whose pages showed nothing for this many intervals is called silent.
 const SILENT_INTERVALS: u32 = 3;
+/// How long a browser, a page and a login may take before an account that just starts is called silent.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a stopping worker goes on trying to publish what it has.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
 const CLAIM_PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -306,11 +308,13 @@ impl Account {
     fn tick(&mut self) {
         self.window.evict(now(), window::RECORDS_MAX);
         let silent_for = self.last_sighting.elapsed();
-        let expected = matches!(
-            self.task.roster.state(&self.task.account),
-            Some(AccountState::Capturing | AccountState::Starting)
-        );
-        if expected && silent_for > self.task.interval * SILENT_INTERVALS {
+        let intervals = self.task.interval * SILENT_INTERVALS;
+        let expected_within = match self.task.roster.state(&self.task.account) {
+            Some(AccountState::Capturing) => Some(intervals),
+            Some(AccountState::Starting) => Some(intervals.max(START_TIMEOUT)),
+            _ => None,
+        };
+        if expected_within.is_some_and(|limit| silent_for > limit) {
             let reason =
                 format!("nothing captured for {} s: does the page still work?", silent_for.as_secs());
             self.task.roster.set_state(&self.task.account, AccountState::Silent, Some(reason));

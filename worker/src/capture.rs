@@ -2,7 +2,8 @@
 //!
 //! Listens through the browser's network events; it never issues, repeats or changes a request. It must not know
 //! accounts' records: what a body means is the business of the filters that come after.
-//! Not seen: requests that a page's own web workers make.
+//! Not seen: requests that a page's web workers make, and those of its frames from other sites, which are other
+//! targets of the browser.
 
 mod body;
 mod matcher;

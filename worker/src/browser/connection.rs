@@ -37,6 +37,9 @@ pub(crate) enum CallError {
     /// No answer in time: the page or the browser hangs, or the machine is very slow.
     #[error("{what}: no answer after {after_ms} ms")]
     Timeout { what: &'static str, after_ms: u128 },
+    /// The tab is gone.
+    #[error("{what}: the tab is gone")]
+    Gone { what: &'static str },
     /// The browser refused.
     #[error("{what}: {reason}")]
     Refused { what: &'static str, reason: String },
@@ -134,6 +137,7 @@ impl Browser {
                 Ok(Ok(value)) => Ok(value),
                 Ok(Err(CdpError::Ws(_))) => Err(CallError::Died),
                 Ok(Err(CdpError::Timeout)) | Err(_) => Err(timeout()),
+                Ok(Err(CdpError::ChannelSendError(_))) => Err(CallError::Gone { what }),
                 Ok(Err(error)) => Err(CallError::Refused { what, reason: error.to_string() }),
             }
         }

@@ -15,7 +15,7 @@ use chromiumoxide::cdp::browser_protocol::service_worker::{
     EnableParams as EnableServiceWorkerParams, EventWorkerRegistrationUpdated,
 };
 use chromiumoxide::cdp::browser_protocol::target::{
-    CloseTargetParams, CreateTargetParams, SetAutoAttachParams,
+    CloseTargetParams, CreateTargetParams, SetAutoAttachParams, TargetId,
 };
 use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
 use chromiumoxide::error::CdpError;
@@ -51,6 +51,17 @@ impl Tab {
         // A window of its own: a tab behind another one paints nothing and takes no input.
         target.new_window = Some(true);
         let page = browser.call("open a tab", browser.cdp().new_page(target)).await?;
+        let target = page.target_id().clone();
+        match Self::guard(context, Arc::clone(&browser), page).await {
+            Ok(tab) => Ok(tab),
+            Err(error) => {
+                close_target(&browser, target).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn guard(context: &Context, browser: Arc<Browser>, page: Page) -> Result<Self, CallError> {
         let crashed = browser.call("listen", page.event_listener::<EventTargetCrashed>()).await?;
         let dialogs = browser.call("listen", page.event_listener::<EventJavascriptDialogOpening>()).await?;
 
@@ -206,11 +217,14 @@ impl Tab {
 
     /// Closes the tab, through the browser rather than the page, which may hang.
     pub(crate) async fn close(self) {
-        let close = CloseTargetParams::new(self.page.target_id().clone());
-        match self.call("close a tab", self.browser.cdp().execute(close)).await {
-            Ok(_) | Err(CallError::Died) => {}
-            Err(error) => tracing::warn!(%error, "tab not closed"),
-        }
+        close_target(&self.browser, self.page.target_id().clone()).await;
+    }
+}
+
+async fn close_target(browser: &Browser, target: TargetId) {
+    match browser.call("close a tab", browser.cdp().execute(CloseTargetParams::new(target))).await {
+        Ok(_) | Err(CallError::Died) => {}
+        Err(error) => tracing::warn!(%error, "tab not closed"),
     }
 }
 

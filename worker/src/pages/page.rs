@@ -21,6 +21,10 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A page that stood this long is healthy: its next failure is its first.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// Failures of the page in a row after which it is tried in another tab.
+const TAB_FAILURES_MAX: u32 = 3;
+/// The least time between two loads, whatever the plan says.
+const REFRESH_MIN: Duration = Duration::from_secs(1);
 /// How far the time between two loads is varied.
 const REFRESH_JITTER: f64 = 0.1;
 /// Loads in a row because another page logged in, after which it is left at that.
@@ -45,7 +49,7 @@ impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Died => Self::BrowserDied,
-            CallError::Timeout { .. } => Self::Tab(error.to_string()),
+            CallError::Timeout { .. } | CallError::Gone { .. } => Self::Tab(error.to_string()),
             CallError::Refused { .. } => Self::Page(error.to_string()),
         }
     }
@@ -81,12 +85,7 @@ async fn live_tab(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Resu
     let opened = tokio::select! {
         biased;
         () = drive.stop.cancelled() => return Ok(()),
-        opened = async {
-            backoff.wait().await;
-            let tab = Tab::open(&drive.context).await?;
-            let tap = Tap::start(&tab, Arc::clone(&drive.rules), Arc::clone(&drive.reporter)).await?;
-            Ok::<_, CallError>((tab, tap))
-        } => opened,
+        opened = open(drive, backoff) => opened,
     };
     // What the browser refuses here is the tab's fault, never the page's.
     let (tab, tap) = opened.map_err(|error| match error {
@@ -103,9 +102,22 @@ async fn live_tab(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Resu
     outcome
 }
 
+async fn open(drive: &Drive, backoff: &mut Backoff) -> Result<(Tab, Tap), CallError> {
+    backoff.wait().await;
+    let tab = Tab::open(&drive.context).await?;
+    match Tap::start(&tab, Arc::clone(&drive.rules), Arc::clone(&drive.reporter)).await {
+        Ok(tap) => Ok((tab, tap)),
+        Err(error) => {
+            tab.close().await;
+            Err(error)
+        }
+    }
+}
+
 /// Visit after visit in one tab, until the tab itself is in trouble.
 async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff) -> Result<(), Trouble> {
     let mut crashes = tab.crashes();
+    let mut failures = 0;
     loop {
         let ended = tokio::select! {
             biased;
@@ -113,8 +125,9 @@ async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff
             ended = visit(drive, plan, tab) => ended,
         };
         match ended {
-            Ok(()) => {}
-            Err(Trouble::Page(reason)) => {
+            Ok(()) => failures = 0,
+            Err(Trouble::Page(reason)) if failures < TAB_FAILURES_MAX => {
+                failures += 1;
                 drive.failed(plan, reason).await?;
                 backoff.wait().await;
             }
@@ -137,7 +150,8 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
         scroll::scroll(tab, scroll_plan).await?;
     }
     let due = plan.refresh.map(|refresh| {
-        Instant::now() + refresh.mul_f64(1.0 + REFRESH_JITTER * (2.0 * fastrand::f64() - 1.0))
+        Instant::now()
+            + refresh.max(REFRESH_MIN).mul_f64(1.0 + REFRESH_JITTER * (2.0 * fastrand::f64() - 1.0))
     });
     loop {
         let look_at = Instant::now() + LOOK_INTERVAL;

@@ -59,6 +59,21 @@ async fn a_hanging_page_gets_another_tab() {
 }
 
 #[tokio::test]
+async fn a_dialog_does_not_stop_its_page_and_a_closed_tab_is_opened_again() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let rules = vec![rule(Source::Response, "/api/item")];
+    let pages = vec![page("dialog", site.url("/page/dialog")), page("gone", site.url("/page/gone"))];
+    let mut driven = browser.drive("demo.a", pages, rules).await;
+    let is = |wanted: &'static str| move |report: &PageReport| captured_n(report).as_deref() == Some(wanted);
+    driven.find_both("both items", is("after"), is("closed")).await;
+    let reason = driven.find("failure", failed).await;
+    assert!(reason.contains("gone"), "{reason}");
+    driven.find("item of the new tab", |report| is("closed")(report).then_some(())).await;
+    driven.stop().await;
+    browser.shared.close().await;
+}
+
+#[tokio::test]
 async fn a_killed_browser_is_told_at_once_and_another_one_launched() {
     let (site, browser) = (Site::start().await, TestBrowser::new());
     let rules = vec![rule(Source::Response, "/api/item")];

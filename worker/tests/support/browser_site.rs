@@ -79,6 +79,8 @@ async fn page(
         "hang" => STEADY,
         "large" => LARGE,
         "scroll" => SCROLL,
+        "dialog" => DIALOG,
+        "gone" => GONE,
         "blank" => "",
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
@@ -203,6 +205,13 @@ const IDENTITY: &str = "
 ";
 const HANG: &str = "
     fetch('/api/item?n=hang').then(answer => answer.text()).then(() => { for (;;) {} });
+";
+const DIALOG: &str = "
+    alert('hello'); confirm('sure?'); prompt('who?');
+    fetch('/api/item?n=after').then(answer => answer.text());
+";
+const GONE: &str = "
+    fetch('/api/item?n=closed').then(answer => answer.text()).then(() => close());
 ";
 const LARGE: &str = "
     (async () => {
