@@ -1,6 +1,6 @@
 //! A wire between client and broker that fails when told to.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +19,7 @@ struct State {
     refusing: AtomicBool,
     losing_answers: AtomicBool,
     answer_bytes: AtomicU64,
+    replacement: Mutex<Option<(Vec<u8>, Vec<u8>)>>,
 }
 
 impl Proxy {
@@ -35,6 +36,7 @@ impl Proxy {
             refusing: AtomicBool::new(false),
             losing_answers: AtomicBool::new(false),
             answer_bytes: AtomicU64::new(0),
+            replacement: Mutex::new(None),
         });
         let shared = state.clone();
         tokio::spawn(async move {
@@ -72,10 +74,32 @@ impl Proxy {
         self.state.losing_answers.store(lose, Ordering::SeqCst);
     }
 
+    /// From now on the target's answers have `from` replaced by `to`, which is as long, where a piece of the
+    /// stream holds it whole.
+    ///
+    /// # Panics
+    /// If the two differ in length.
+    pub fn replace_in_answers(&self, from: &str, to: &str) {
+        assert_eq!(from.len(), to.len(), "the protocol counts bytes");
+        let replacement = Some((from.as_bytes().to_vec(), to.as_bytes().to_vec()));
+        *self.state.replacement.lock().expect("nobody panics with the lock held") = replacement;
+    }
+
     /// Bytes forwarded from the target to clients so far.
     #[must_use]
     pub fn answer_bytes(&self) -> u64 {
         self.state.answer_bytes.load(Ordering::SeqCst)
+    }
+}
+
+impl State {
+    fn replace(&self, piece: &mut [u8]) {
+        let replacement = self.replacement.lock().expect("nobody panics with the lock held");
+        if let Some((from, to)) = &*replacement
+            && let Some(at) = piece.windows(from.len()).position(|window| window == from.as_slice())
+        {
+            piece[at..at + to.len()].copy_from_slice(to);
+        }
     }
 }
 
@@ -92,6 +116,7 @@ async fn forward(client: TcpStream, state: Arc<State>) {
             if read == 0 {
                 return Ok::<(), std::io::Error>(());
             }
+            state.replace(&mut buffer[..read]);
             if !state.losing_answers.load(Ordering::SeqCst) {
                 client_write.write_all(&buffer[..read]).await?;
                 state.answer_bytes.fetch_add(read as u64, Ordering::SeqCst);

@@ -267,3 +267,25 @@ async fn accounts_of_one_worker_are_not_taken_for_each_other() {
         assert_eq!(deltas.len(), 3, "{account} was published more than once: {deltas:?}");
     }
 }
+
+/// The system that this one replaces looked healthy while nothing came.
+#[tokio::test]
+async fn an_account_that_captures_nothing_for_three_intervals_is_called_silent_until_it_does() {
+    let (server, _master) = broker().await;
+    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
+    let worker = Running::start(&server.url(), &account, "one", dir.path()).await;
+    worker.sightings.send(Sighting::LoggedIn).await.unwrap();
+    let becomes = async |state: AccountState| {
+        eventually(DEADLINE, "the state changes", async || {
+            (worker.roster.state(&account) == Some(state)).then_some(())
+        })
+        .await;
+    };
+    becomes(AccountState::Capturing).await;
+    becomes(AccountState::Silent).await;
+    let health = &worker.roster.all()[0];
+    assert!(health.reason.as_ref().unwrap().contains("nothing captured"), "{health:?}");
+    worker.see(vec![comment(1)]).await;
+    becomes(AccountState::Capturing).await;
+    worker.stop().await;
+}

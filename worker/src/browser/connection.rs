@@ -56,8 +56,9 @@ pub struct Browser {
 }
 
 impl Browser {
-    pub(super) async fn launch(config: &BrowserConfig, profile: Profile) -> Result<Self, BrowserError> {
+    pub(super) async fn launch(config: &BrowserConfig, mut profile: Profile) -> Result<Self, BrowserError> {
         let (process, address) = super::process::start(config, profile.folder()).await?;
+        profile.note_socket_folder();
         let handler_config = HandlerConfig {
             ignore_https_errors: false,
             viewport: None,

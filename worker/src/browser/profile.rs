@@ -22,6 +22,7 @@ const CREATE_TRIES: u32 = 8;
 pub(crate) struct Profile {
     folder: PathBuf,
     lock_path: PathBuf,
+    socket_folder: Option<PathBuf>,
     _lock: File,
 }
 
@@ -40,7 +41,7 @@ impl Profile {
             match lock.try_lock() {
                 Ok(()) if lock_path.exists() => {
                     std::fs::create_dir(&folder)?;
-                    return Ok(Self { folder, lock_path, _lock: lock });
+                    return Ok(Self { folder, lock_path, socket_folder: None, _lock: lock });
                 }
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => refused = error,
@@ -53,16 +54,23 @@ impl Profile {
         &self.folder
     }
 
+    /// To be called once the browser runs: an orderly end takes away the link to what else is to be removed.
+    pub(crate) fn note_socket_folder(&mut self) {
+        self.socket_folder = socket_folder(&self.folder);
+    }
+
     /// Removes the folder, then the lock; to be called once no process uses it.
-    pub(crate) async fn remove(self) {
+    pub(crate) async fn remove(mut self) {
+        self.socket_folder = self.socket_folder.take().or_else(|| socket_folder(&self.folder));
         remove_folder(&self.folder).await;
     }
 }
 
 impl Drop for Profile {
     fn drop(&mut self) {
-        // Nothing is left to do here but after a failed launch. What cannot be removed now keeps its lock file,
+        // Little is left to do here but after a failed launch. What cannot be removed now keeps its lock file,
         // by which the next worker's sweep finds it.
+        remove_socket_folder(self.socket_folder.take().or_else(|| socket_folder(&self.folder)).as_deref());
         let removed = std::fs::remove_dir_all(&self.folder);
         if removed.is_ok() || !self.folder.exists() {
             let _ = std::fs::remove_file(&self.lock_path);
@@ -87,11 +95,32 @@ pub(crate) async fn sweep(parent: &Path) {
         }
         let folder = lock_path.with_extension("");
         let killed = kill_users_of(&folder);
+        remove_socket_folder(socket_folder(&folder).as_deref());
         remove_folder(&folder).await;
         if let Err(error) = std::fs::remove_file(&lock_path) {
             tracing::warn!(path = %lock_path.display(), %error, "profile lock not removed");
         }
         tracing::info!(path = %folder.display(), killed, "removed the profile of a worker that is gone");
+    }
+}
+
+/// The folder with a socket that Chromium makes in the system's temporary folder and never removes. The profile links
+/// to it while the browser runs, and still does after a kill.
+fn socket_folder(profile: &Path) -> Option<PathBuf> {
+    let socket = std::fs::read_link(profile.join("SingletonSocket")).ok()?;
+    let folder = socket.parent()?;
+    // Only what is named as Chromium and Chrome name it.
+    let name = folder.file_name()?.to_str()?.trim_start_matches('.');
+    let is_theirs = name.starts_with("org.chromium.") || name.starts_with("com.google.Chrome.");
+    is_theirs.then(|| folder.to_owned())
+}
+
+fn remove_socket_folder(folder: Option<&Path>) {
+    let Some(folder) = folder else { return };
+    match std::fs::remove_dir_all(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(path = %folder.display(), %error, "socket folder not removed"),
     }
 }
 
@@ -140,13 +169,16 @@ mod tests {
         let left = parent.path().join("chromium-1-abcd");
         std::fs::create_dir(&left).unwrap();
         std::fs::write(left.join("Cookies"), b"x").unwrap();
+        let sockets = parent.path().join("org.chromium.Chromium.x");
+        std::fs::create_dir(&sockets).unwrap();
+        std::os::unix::fs::symlink(sockets.join("SingletonSocket"), left.join("SingletonSocket")).unwrap();
         std::fs::write(parent.path().join("chromium-1-abcd.lock"), b"").unwrap();
         std::fs::write(parent.path().join("other.lock"), b"").unwrap();
 
         sweep(parent.path()).await;
 
         assert!(mine.folder().is_dir());
-        assert!(!left.exists());
+        assert!(!left.exists() && !sockets.exists());
         assert!(!parent.path().join("chromium-1-abcd.lock").exists());
         assert!(parent.path().join("other.lock").exists());
         let folder = mine.folder().to_owned();

@@ -8,7 +8,8 @@ use snapfleet_worker::capture::Source;
 use snapfleet_worker::pages::{DriveError, PageReport};
 
 use crate::rig::{
-    DEADLINE, Driven, TestBrowser, captured_n, config, gone_within, kill, page, process_tree, renderers, rule,
+    DEADLINE, Driven, TestBrowser, captured_n, config, debugging_port, gone_within, kill, page, process_tree,
+    renderers, rule, socket_folder,
 };
 use crate::site::Site;
 
@@ -62,13 +63,17 @@ async fn a_hanging_page_gets_another_tab() {
 async fn a_dialog_does_not_stop_its_page_and_a_closed_tab_is_opened_again() {
     let (site, browser) = (Site::start().await, TestBrowser::new());
     let rules = vec![rule(Source::Response, "/api/item")];
-    let pages = vec![page("dialog", site.url("/page/dialog")), page("gone", site.url("/page/gone"))];
-    let mut driven = browser.drive("demo.a", pages, rules).await;
-    let is = |wanted: &'static str| move |report: &PageReport| captured_n(report).as_deref() == Some(wanted);
-    driven.find_both("both items", is("after"), is("closed")).await;
+    let mut driven = browser.drive("demo.a", vec![page("dialog", site.url("/page/dialog"))], rules).await;
+    driven.find("item", captured_n).await;
+
+    let tabs = debugging_port(browser.folder.path(), "GET", "/json/list").await;
+    let tabs: Vec<serde_json::Value> = serde_json::from_str(&tabs).unwrap();
+    let is_open = |tab: &&serde_json::Value| tab["url"].as_str().is_some_and(|url| url.ends_with("/dialog"));
+    let tab = tabs.iter().find(is_open).unwrap()["id"].as_str().unwrap().to_owned();
+    debugging_port(browser.folder.path(), "PUT", &format!("/json/close/{tab}")).await;
     let reason = driven.find("failure", failed).await;
     assert!(reason.contains("gone"), "{reason}");
-    driven.find("item of the new tab", |report| is("closed")(report).then_some(())).await;
+    driven.find("item of the new tab", captured_n).await;
     driven.stop().await;
     browser.shared.close().await;
 }
@@ -97,10 +102,11 @@ async fn a_killed_browser_is_told_at_once_and_another_one_launched() {
     assert!(second.is_alive() && !first.is_alive());
     driven.stop().await;
 
-    let processes = process_tree(second.pid());
+    let (processes, sockets) = (process_tree(second.pid()), socket_folder(browser.folder.path()));
     browser.shared.close().await;
     gone_within(Duration::from_secs(1), &processes).await;
     assert_eq!(std::fs::read_dir(browser.folder.path()).unwrap().count(), 0, "no profile is left");
+    assert!(!sockets.exists());
     assert!(matches!(browser.shared.acquire().await, Err(BrowserError::Closed)));
 }
 
@@ -125,6 +131,7 @@ async fn a_killed_worker_leaves_no_process_and_the_next_one_removes_its_profile(
     let browser: u32 = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     let processes = process_tree(browser);
     assert!(processes.len() > 5, "{processes:?}");
+    let sockets = socket_folder(folder.path());
     worker.kill().unwrap();
     worker.wait().unwrap();
     gone_within(Duration::from_secs(3), &processes).await;
@@ -134,6 +141,7 @@ async fn a_killed_worker_leaves_no_process_and_the_next_one_removes_its_profile(
     let next = SharedBrowser::new(config(folder.path()));
     next.acquire().await.unwrap();
     next.close().await;
+    assert!(!sockets.exists());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 

@@ -209,6 +209,38 @@ pub(crate) fn kill(pid: u32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
+/// The one profile below a folder of profiles.
+pub(crate) fn profile(profiles: &std::path::Path) -> std::path::PathBuf {
+    let mut folders = std::fs::read_dir(profiles).unwrap().map(|entry| entry.unwrap().path());
+    folders.find(|path| path.is_dir()).unwrap()
+}
+
+/// The folder that the running browser keeps outside of its profile.
+pub(crate) fn socket_folder(profiles: &std::path::Path) -> std::path::PathBuf {
+    let socket = std::fs::read_link(profile(profiles).join("SingletonSocket")).unwrap();
+    let folder = socket.parent().unwrap().to_owned();
+    assert!(folder.is_dir(), "{folder:?}");
+    folder
+}
+
+/// One request to the browser's debugging port, as any local program could make it.
+pub(crate) async fn debugging_port(profiles: &std::path::Path, method: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let active = std::fs::read_to_string(profile(profiles).join("DevToolsActivePort")).unwrap();
+    let port: u16 = active.lines().next().unwrap().parse().unwrap();
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut chunk)).await
+    {
+        answer.extend_from_slice(&chunk[..read]);
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
 /// The process ids of the browser's renderers.
 pub(crate) fn renderers(browser: u32) -> Vec<u32> {
     let is_renderer = |pid: &u32| {

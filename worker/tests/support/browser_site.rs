@@ -80,7 +80,6 @@ async fn page(
         "large" => LARGE,
         "scroll" => SCROLL,
         "dialog" => DIALOG,
-        "gone" => GONE,
         "blank" => "",
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
@@ -209,9 +208,6 @@ const HANG: &str = "
 const DIALOG: &str = "
     alert('hello'); confirm('sure?'); prompt('who?');
     fetch('/api/item?n=after').then(answer => answer.text());
-";
-const GONE: &str = "
-    fetch('/api/item?n=closed').then(answer => answer.text()).then(() => close());
 ";
 const LARGE: &str = "
     (async () => {

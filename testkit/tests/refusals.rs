@@ -1,0 +1,143 @@
+//! What a bad setting gets: one line that names the thing and the remedy, a code that is not zero, and nothing started.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use snapfleet_testkit::process::{Process, binary, free_port};
+use snapfleet_testkit::{Proxy, TestBroker, eventually, workspace};
+
+const ACCOUNT: &str = "[[account]]\nid = \"demo.shop-a\"\n[account.settings]\nbase_url = \"http://127.0.0.1:1\"\n\
+                       username = \"a\"\npassword = \"b\"\n";
+
+fn worker_file(dir: &Path, platforms: &Path, accounts: &str) -> PathBuf {
+    let path = dir.join("worker.toml");
+    std::fs::write(&path, format!("platforms = {platforms:?}\n{accounts}")).unwrap();
+    path
+}
+
+fn worker(config: &Path, url: &str, user: &str, password: &str) -> Command {
+    let mut command = Command::new(binary("snapfleet-worker"));
+    command.arg("run").arg("--config").arg(config).args(["--nats-url", url, "--nats-user", user]);
+    command.env("SNAPFLEET_NATS_PASSWORD", password).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+fn master(dir: &Path, url: &str, user: &str, password: &str) -> Command {
+    let mut command = Command::new(binary("snapfleet-master"));
+    command.arg("run").arg("--store").arg(dir.join("master.redb"));
+    command.args(["--listen", &format!("127.0.0.1:{}", free_port()), "--nats-url", url, "--nats-user", user]);
+    command.env("SNAPFLEET_NATS_PASSWORD", password).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+async fn run(mut command: Command) -> Output {
+    let ended = tokio::task::spawn_blocking(move || command.output().unwrap());
+    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends by itself").unwrap()
+}
+
+/// It failed, and its last line names all of `named`.
+#[track_caller]
+fn assert_refused(output: &Output, named: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "accepted: {said}");
+    let last = said.lines().last().unwrap_or_default();
+    for name in named {
+        assert!(last.contains(name), "{last:?} does not name {name:?}; all: {said}");
+    }
+}
+
+#[tokio::test]
+async fn settings_of_a_worker_are_checked_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let platforms = workspace().join("platforms");
+    let nowhere = "nats://127.0.0.1:1";
+    for (accounts, named) in [
+        ("[[account]]\nid = \"demo.a b\"\n", vec!["worker.toml", "a b"]),
+        ("[[account]]\nid = \"nowhere.a\"\n", vec!["nowhere"]),
+        ("[[account]]\nid = \"demo.a\"\n", vec!["demo.a", "base_url"]),
+    ] {
+        let config = worker_file(dir.path(), &platforms, accounts);
+        let said = run(worker(&config, nowhere, "worker", "x")).await;
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!(said.status.code(), Some(64), "{text}");
+        assert!(named.iter().all(|name| text.contains(name)), "{text:?} does not name {named:?}");
+    }
+    let missing = run(worker(&dir.path().join("none.toml"), nowhere, "worker", "x")).await;
+    assert_refused(&missing, &["none.toml", "--config"]);
+}
+
+#[tokio::test]
+async fn a_broken_filter_is_named_with_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = workspace().join("platforms/isso");
+    std::fs::create_dir_all(dir.path().join("isso")).unwrap();
+    std::fs::copy(from.join("platform.toml"), dir.path().join("isso/platform.toml")).unwrap();
+    std::fs::write(dir.path().join("isso/comments.jq"), "# fine\n.replies[] | {kind: \"comment\", id: }\n").unwrap();
+    let accounts = "[[account]]\nid = \"isso.a\"\nsettings = { page_url = \"http://127.0.0.1:1\" }\n";
+    let config = worker_file(dir.path(), dir.path(), accounts);
+    let refused = run(worker(&config, "nats://127.0.0.1:1", "worker", "x")).await;
+    assert_eq!(refused.status.code(), Some(64));
+    assert_refused(&refused, &["comments.jq:2:"]);
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_is_named_with_the_remedy() {
+    let broker = TestBroker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let config = worker_file(dir.path(), &workspace().join("platforms"), ACCOUNT);
+    let url = broker.url();
+    let wrong = run(worker(&config, &url, "worker", "wrong")).await;
+    assert_refused(&wrong, &[&url, "worker", "SNAPFLEET_NATS_PASSWORD"]);
+    let wrong = run(master(dir.path(), &url, "master", "wrong")).await;
+    assert_refused(&wrong, &[&url, "master", "SNAPFLEET_NATS_PASSWORD"]);
+    let powerless = run(master(dir.path(), &url, "operator", TestBroker::password("operator"))).await;
+    assert_refused(&powerless, &["SNAPSHOTS", "nats.conf"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_broker_is_refused() {
+    let broker = TestBroker::start();
+    let wire = Proxy::start(&broker.address()).await;
+    let version = version_of(&broker).await;
+    // The real server, but for what it says of its age.
+    let old: String = version.replacen("2.1", "2.0", 1);
+    wire.replace_in_answers(&format!("\"version\":\"{version}\""), &format!("\"version\":\"{old}\""));
+    let dir = tempfile::tempdir().unwrap();
+    let config = worker_file(dir.path(), &workspace().join("platforms"), ACCOUNT);
+    let url = wire.url();
+    let refused = run(worker(&config, &url, "worker", TestBroker::password("worker"))).await;
+    assert_refused(&refused, &[&url, &old, "2.14.0"]);
+    let refused = run(master(dir.path(), &url, "master", TestBroker::password("master"))).await;
+    assert_refused(&refused, &[&url, &old, "2.14.0"]);
+}
+
+async fn version_of(broker: &TestBroker) -> String {
+    let url = format!("{}/varz", broker.monitor_url());
+    let varz: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    varz["version"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreachable_broker_is_named_and_tried_again_until_told_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("nats://127.0.0.1:{}", free_port());
+    let config = worker_file(dir.path(), &workspace().join("platforms"), ACCOUNT);
+    let mut parts = [
+        Process::start(&mut worker(&config, &url, "worker", "x"), &dir.path().join("worker.log")),
+        Process::start(&mut master(dir.path(), &url, "master", "x"), &dir.path().join("master.log")),
+    ];
+    for part in &mut parts {
+        eventually(Duration::from_secs(20), "two attempts are told with the address", async || {
+            let log = part.log();
+            let told = log.lines().filter(|line| line.contains("broker cannot be reached") && line.contains(&url));
+            (told.count() >= 2).then_some(())
+        })
+        .await;
+        assert_eq!(part.exit_code(), None, "it gave up: {}", part.log());
+        part.signal("TERM");
+        eventually(Duration::from_secs(20), "it stops when told", async || part.exit_code()).await;
+    }
+}
