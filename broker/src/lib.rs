@@ -1,5 +1,5 @@
 //! What workers and master both need of NATS, and nothing else: a watched connection ([`connection`]), the
-//! streams ([`streams`]), publishing with the broker's proof ([`publish`]) and reading back without a consumer
+//! streams ([`streams`]), publishing with the broker's proof ([`mod@publish`]) and reading back without a consumer
 //! ([`read`]).
 //!
 //! It is the meeting point of two crates that must not know each other; it knows neither browsers nor the
