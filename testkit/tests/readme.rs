@@ -93,7 +93,8 @@ async fn the_commands_that_look_into_it_work_as_written() {
     let here = |command: &str| {
         let command = command.replace("target/release/", &format!("{programs}/"));
         let command = command.replace("nats://127.0.0.1:4222", &system.broker.url());
-        let command = command.replace("command nats", &cli.clone().unwrap_or_else(|| "command nats".to_owned()));
+        let command =
+            command.replace("command nats", &cli.clone().unwrap_or_else(|| "command nats".to_owned()));
         command.replace("<instance>", &instance)
     };
     let nats: Vec<String> = commands(". data/secrets.env").iter().map(|command| here(command)).collect();

@@ -75,7 +75,8 @@ async fn a_broken_filter_is_named_with_file_and_line() {
     let from = workspace().join("platforms/isso");
     std::fs::create_dir_all(dir.path().join("isso")).unwrap();
     std::fs::copy(from.join("platform.toml"), dir.path().join("isso/platform.toml")).unwrap();
-    std::fs::write(dir.path().join("isso/comments.jq"), "# fine\n.replies[] | {kind: \"comment\", id: }\n").unwrap();
+    std::fs::write(dir.path().join("isso/comments.jq"), "# fine\n.replies[] | {kind: \"comment\", id: }\n")
+        .unwrap();
     let accounts = "[[account]]\nid = \"isso.a\"\nsettings = { page_url = \"http://127.0.0.1:1\" }\n";
     let config = worker_file(dir.path(), dir.path(), accounts);
     let refused = run(worker(&config, "nats://127.0.0.1:1", "worker", "x")).await;
@@ -132,7 +133,8 @@ async fn an_unreachable_broker_is_named_and_tried_again_until_told_to_stop() {
     for part in &mut parts {
         eventually(Duration::from_secs(20), "two attempts are told with the address", async || {
             let log = part.log();
-            let told = log.lines().filter(|line| line.contains("broker cannot be reached") && line.contains(&url));
+            let told =
+                log.lines().filter(|line| line.contains("broker cannot be reached") && line.contains(&url));
             (told.count() >= 2).then_some(())
         })
         .await;

@@ -8,13 +8,10 @@ use snapfleet_worker::capture::Source;
 use snapfleet_worker::pages::{DriveError, PageReport};
 
 use crate::rig::{
-    DEADLINE, Driven, TestBrowser, captured_n, config, debugging_port, gone_within, kill, page, process_tree,
+    DEADLINE, TestBrowser, captured_n, config, debugging_port, gone_within, kill, page, process_tree,
     renderers, rule, socket_folder,
 };
 use crate::site::Site;
-
-/// Set for the copy of this test program that plays a worker to be killed.
-const WORKER_FOLDER: &str = "SNAPFLEET_TEST_WORKER_FOLDER";
 
 fn failed(report: &PageReport) -> Option<String> {
     match report {
@@ -113,12 +110,11 @@ async fn a_killed_browser_is_told_at_once_and_another_one_launched() {
 #[tokio::test]
 async fn a_killed_worker_leaves_no_process_and_the_next_one_removes_its_profile() {
     let folder = tempfile::tempdir().unwrap();
-    let mut worker = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "deaths::a_worker_that_is_killed", "--ignored", "--nocapture"])
-        .env(WORKER_FOLDER, folder.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    // Examples are built with the tests, into the folder beside theirs.
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.ancestors().nth(2).unwrap().join("examples/browser_until_killed");
+    assert!(example.exists(), "not built: run cargo build --examples -p snapfleet-worker");
+    let mut worker = Command::new(example).arg(folder.path()).stdout(Stdio::null()).spawn().unwrap();
     let pid_file = folder.path().join("pid");
     let started = Instant::now();
     while !pid_file.exists() {
@@ -143,23 +139,6 @@ async fn a_killed_worker_leaves_no_process_and_the_next_one_removes_its_profile(
     next.close().await;
     assert!(!sockets.exists());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-}
-
-/// Not a test: what the one above runs and kills.
-#[tokio::test]
-#[ignore = "started by a_killed_worker_leaves_no_process_and_the_next_one_removes_its_profile"]
-async fn a_worker_that_is_killed() {
-    let Some(folder) = std::env::var_os(WORKER_FOLDER) else { return };
-    let folder = std::path::PathBuf::from(folder);
-    let browser = SharedBrowser::new(config(&folder)).acquire().await.unwrap();
-    // With a page, so that all of its processes are there.
-    let blank = vec![page("blank", "data:text/html,blank".into())];
-    let mut driven = Driven::start(browser.clone(), "demo.a", blank, None, vec![]);
-    driven.find_both("load", loaded, loaded).await;
-    let draft = folder.join("pid.draft");
-    std::fs::write(&draft, browser.pid().to_string()).unwrap();
-    std::fs::rename(draft, folder.join("pid")).unwrap();
-    tokio::time::sleep(DEADLINE).await;
 }
 
 #[tokio::test]
