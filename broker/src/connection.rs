@@ -1,8 +1,8 @@
 //! One connection to the broker: made with patience, checked once, and watched for as long as it lives.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::{ConnectErrorKind, ConnectOptions, Event};
@@ -21,11 +21,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// How many faults are kept to be shown.
 const PROBLEMS_MAX: usize = 8;
+/// How long a fault is shown after it was last reported: the broker does not say when it is over.
+const PROBLEM_SHOWN: Duration = Duration::from_secs(10 * 60);
+/// What is shown in place of an address that holds a password.
+const ADDRESS_HIDDEN: &str = "***@***";
 
 /// How to reach the broker, and as whom.
 #[derive(Clone)]
 pub struct BrokerConfig {
-    /// Address, such as `nats://127.0.0.1:4222`; several are separated by commas.
+    /// Address, such as `nats://127.0.0.1:4222`; several are separated by commas. It is logged and shown, so it
+    /// must not hold user or password.
     pub url: String,
     /// User of nats.conf; its inboxes begin with `_INBOX_<user>`.
     pub user: String,
@@ -35,12 +40,28 @@ pub struct BrokerConfig {
     pub name: String,
 }
 
+impl BrokerConfig {
+    /// Refuses addresses with a user or password in them, without repeating them.
+    ///
+    /// [`Broker::connect`] does this before it logs anything; whoever shows the address earlier calls it earlier.
+    ///
+    /// # Errors
+    /// [`ConnectError::Address`], with the address hidden.
+    pub fn check_address(&self) -> Result<(), ConnectError> {
+        // Only a user before it puts this sign into a host and port; a password may hold commas and slashes, so
+        // the addresses are not taken apart.
+        if !self.url.contains('@') {
+            return Ok(());
+        }
+        let error = "give user and password in SNAPFLEET_NATS_USER and SNAPFLEET_NATS_PASSWORD".to_owned();
+        Err(ConnectError::Address { url: ADDRESS_HIDDEN.to_owned(), error })
+    }
+}
+
 impl std::fmt::Debug for BrokerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BrokerConfig")
-            .field("url", &self.url)
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        let url = if self.check_address().is_ok() { &self.url } else { ADDRESS_HIDDEN };
+        f.debug_struct("BrokerConfig").field("url", &url).field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -98,8 +119,9 @@ pub struct Broker {
     client: async_nats::Client,
     jetstream: async_nats::jetstream::Context,
     connections: watch::Receiver<u64>,
-    problems: Arc<Mutex<VecDeque<String>>>,
+    problems: watch::Receiver<Problems>,
     url: String,
+    user: String,
 }
 
 impl Broker {
@@ -107,8 +129,9 @@ impl Broker {
     ///
     /// # Errors
     /// At once for what waiting does not mend: refused credentials, an old server, no JetStream, an address
-    /// that is none; [`ConnectError::Stopped`] when `shutdown` is cancelled first.
+    /// that is none or holds a password; [`ConnectError::Stopped`] when `shutdown` is cancelled first.
     pub async fn connect(config: &BrokerConfig, shutdown: &CancellationToken) -> Result<Self, ConnectError> {
+        config.check_address()?;
         let mut pause = RETRY_PAUSE_MIN;
         loop {
             match Self::attempt(config).await {
@@ -131,9 +154,9 @@ impl Broker {
 
     async fn attempt(config: &BrokerConfig) -> Result<Self, async_nats::ConnectError> {
         let (count, connections) = watch::channel(0);
-        let count = Arc::new(count);
-        let problems = Arc::new(Mutex::new(VecDeque::new()));
-        let (seen, url) = (problems.clone(), config.url.clone());
+        let (report, problems) = watch::channel(Problems::default());
+        let (count, report) = (Arc::new(count), Arc::new(report));
+        let url = config.url.clone();
         let urls: Vec<&str> = config.url.split(',').map(str::trim).collect();
         let client = ConnectOptions::with_user_and_password(config.user.clone(), config.password.clone())
             .name(&config.name)
@@ -146,13 +169,20 @@ impl Broker {
                 jittered(doubling.min(RECONNECT_PAUSE_MAX))
             })
             .event_callback(move |event| {
-                observe(&event, &url, &count, &seen);
+                observe(&event, &url, &count, &report);
                 std::future::ready(())
             })
             .connect(&urls[..])
             .await?;
         let jetstream = async_nats::jetstream::new(client.clone());
-        Ok(Self { client, jetstream, connections, problems, url: config.url.clone() })
+        Ok(Self {
+            client,
+            jetstream,
+            connections,
+            problems,
+            url: config.url.clone(),
+            user: config.user.clone(),
+        })
     }
 
     async fn checked(self, config: &BrokerConfig) -> Result<Self, ConnectError> {
@@ -187,6 +217,12 @@ impl Broker {
         &self.url
     }
 
+    /// As whom.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
     /// Counts connections: the number changes each time the connection comes back.
     #[must_use]
     pub fn connections(&self) -> watch::Receiver<u64> {
@@ -205,10 +241,45 @@ impl Broker {
         self.client.server_info().max_payload
     }
 
-    /// The last faults that the connection reported, such as a denied permission; at most eight, newest last.
+    /// The last faults that the connection reported, such as a denied permission; at most eight, newest last, each
+    /// for ten minutes after it was last reported.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.problems.borrow().current(Instant::now())
+    }
+
+    /// Waits for a fault that `wanted` takes; one that was reported before and is still shown counts.
+    pub(crate) async fn problem(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let mut problems = self.problems.clone();
+        loop {
+            let shown = problems.borrow_and_update().current(Instant::now());
+            if let Some(problem) = shown.into_iter().rev().find(|problem| wanted(problem)) {
+                return problem;
+            }
+            if problems.changed().await.is_err() {
+                // The connection is closed and will not report any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Faults and when each was last reported, oldest first.
+#[derive(Debug, Default)]
+struct Problems(VecDeque<(String, Instant)>);
+
+impl Problems {
+    fn add(&mut self, text: String, at: Instant) {
+        self.0.retain(|(known, _)| *known != text);
+        self.0.push_back((text, at));
+        if self.0.len() > PROBLEMS_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    fn current(&self, now: Instant) -> Vec<String> {
+        let shown = |at: &Instant| now.saturating_duration_since(*at) <= PROBLEM_SHOWN;
+        self.0.iter().filter(|(_, at)| shown(at)).map(|(text, _)| text.clone()).collect()
     }
 }
 
@@ -229,25 +300,26 @@ fn fatal(error: &async_nats::ConnectError, config: &BrokerConfig) -> Option<Conn
 }
 
 /// Logs what the connection reports. A denied publish is told here and nowhere else.
-fn observe(event: &Event, url: &str, count: &watch::Sender<u64>, problems: &Mutex<VecDeque<String>>) {
+fn observe(event: &Event, url: &str, count: &watch::Sender<u64>, problems: &watch::Sender<Problems>) {
     match event {
-        Event::Connected => count.send_modify(|connections| *connections += 1),
+        Event::Connected => {
+            if *count.borrow() > 0 {
+                tracing::info!(broker.url = %url, "connection to the broker is back");
+            }
+            count.send_modify(|connections| *connections += 1);
+        }
         Event::Disconnected => {
-            tracing::warn!(broker.url = %url, "connection to the broker lost; reconnecting")
+            tracing::warn!(broker.url = %url, "connection to the broker lost; trying to get it back");
         }
-        Event::LameDuckMode | Event::Draining | Event::Closed => {
-            tracing::warn!(broker.url = %url, event = %event, "the broker connection ends");
+        // Each attempt of a reconnect that fails: the loss was told, and so will be the return.
+        Event::ClientError(error) => tracing::debug!(broker.url = %url, %error, "not connected yet"),
+        Event::LameDuckMode => tracing::warn!(broker.url = %url, "the broker is about to stop"),
+        Event::Draining | Event::Closed => {
+            tracing::debug!(broker.url = %url, event = %event, "connection ends")
         }
-        Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
+        Event::SlowConsumer(_) | Event::ServerError(_) => {
             tracing::error!(broker.url = %url, event = %event, "the broker reports a fault");
-            let mut problems = problems.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = event.to_string();
-            if problems.back() != Some(&text) {
-                problems.push_back(text);
-            }
-            if problems.len() > PROBLEMS_MAX {
-                problems.pop_front();
-            }
+            problems.send_modify(|problems| problems.add(event.to_string(), Instant::now()));
         }
     }
 }
@@ -255,4 +327,25 @@ fn observe(event: &Event, url: &str, count: &watch::Sender<u64>, problems: &Mute
 /// Up to a quarter more, so that many clients do not come back in step.
 fn jittered(pause: Duration) -> Duration {
     pause + pause.mul_f64(fastrand::f64() / 4.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_forgotten_ten_minutes_after_it_was_last_reported() {
+        let (start, minute) = (Instant::now(), Duration::from_secs(60));
+        let mut problems = Problems::default();
+        problems.add("denied".to_owned(), start);
+        problems.add("slow".to_owned(), start + minute);
+        problems.add("denied".to_owned(), start + 2 * minute);
+        assert_eq!(problems.current(start + 10 * minute), ["slow", "denied"]);
+        assert_eq!(problems.current(start + 12 * minute), ["denied"]);
+        assert!(problems.current(start + 13 * minute).is_empty());
+        for number in 0..=PROBLEMS_MAX {
+            problems.add(number.to_string(), start);
+        }
+        assert_eq!(problems.current(start), ["1", "2", "3", "4", "5", "6", "7", "8"]);
+    }
 }

@@ -1,10 +1,11 @@
 //! What workers and master both need of NATS, and nothing else: a watched connection ([`connection`]), the
-//! streams ([`streams`]), publishing with the broker's proof ([`mod@publish`]) and reading back without a consumer
+//! streams ([`streams`]), the user's rights ([`access`]), publishing with the broker's proof ([`mod@publish`]) and reading back without a consumer
 //! ([`read`]).
 //!
 //! It is the meeting point of two crates that must not know each other; it knows neither browsers nor the
 //! store, and keeps no state of its own beyond the connection.
 
+pub mod access;
 pub mod connection;
 pub mod publish;
 pub mod read;
@@ -14,7 +15,8 @@ pub mod streams;
 /// [`connection`] logs and keeps.
 pub const LOG_DIRECTIVE: &str = "async_nats=off";
 
+pub use access::{AccessError, check_access};
 pub use connection::{Broker, BrokerConfig, ConnectError};
 pub use publish::{Ack, Outgoing, PublishError, publish, publish_batch};
-pub use read::{DirectGetError, Stored, last_on_subject, last_per_subject, read_subject};
+pub use read::{DirectGetError, Stored, last_per_subject, read_subject};
 pub use streams::{StreamError, ensure_streams};

@@ -70,19 +70,6 @@ struct Answer {
     pending: u64,
 }
 
-/// The last message on one subject, if there is any.
-///
-/// # Errors
-/// [`DirectGetError`] where the broker does not answer or refuses.
-pub async fn last_on_subject(
-    broker: &Broker,
-    stream: &str,
-    subject: &str,
-) -> Result<Option<Stored>, DirectGetError> {
-    let answer = direct_get(broker, stream, &json!({ "multi_last": [subject], "batch": 1 })).await?;
-    Ok(answer.messages.into_iter().next())
-}
-
 /// The last message on each subject that `filter` takes, as of one moment.
 ///
 /// # Errors
@@ -138,7 +125,12 @@ async fn direct_get(broker: &Broker, stream: &str, request: &Value) -> Result<An
             Err(_) => return Err(cut(messages.len(), format!("no answer for {ANSWER_TIMEOUT:?}"))),
         };
         match answer.status.map(|status| status.as_u16()) {
-            Some(STATUS_END_OF_BATCH) => return Ok(Answer { messages, pending: pending(&answer) }),
+            Some(STATUS_END_OF_BATCH) => {
+                // Taken for 0 it would make the rest of the stream disappear.
+                let pending = pending(&answer)
+                    .ok_or_else(|| cut(messages.len(), "the end does not say how many follow".to_owned()))?;
+                return Ok(Answer { messages, pending });
+            }
             Some(STATUS_NOT_FOUND) if messages.is_empty() => return Ok(Answer { messages, pending: 0 }),
             Some(status) => {
                 return Err(DirectGetError::Refused {
@@ -155,9 +147,8 @@ async fn direct_get(broker: &Broker, stream: &str, request: &Value) -> Result<An
     }
 }
 
-fn pending(answer: &Message) -> u64 {
-    let headers = answer.headers.as_ref();
-    headers.and_then(|headers| headers.get("Nats-Num-Pending")?.as_str().parse().ok()).unwrap_or(0)
+fn pending(answer: &Message) -> Option<u64> {
+    answer.headers.as_ref()?.get("Nats-Num-Pending")?.as_str().parse().ok()
 }
 
 fn stored(answer: Message) -> Option<Stored> {
@@ -165,4 +156,30 @@ fn stored(answer: Message) -> Option<Stored> {
     let seq = headers.get("Nats-Sequence")?.as_str().parse().ok()?;
     let subject = headers.get("Nats-Subject")?.as_str().to_owned();
     Some(Stored { subject, seq, headers, payload: answer.payload })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_does_not_say_how_many_follow_is_not_taken_for_the_last() {
+        let end = |headers| Message {
+            subject: "_INBOX_worker.1".into(),
+            reply: None,
+            payload: Bytes::new(),
+            headers,
+            status: None,
+            description: None,
+            length: 0,
+        };
+        let says = |count: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("Nats-Num-Pending", count);
+            pending(&end(Some(headers)))
+        };
+        assert_eq!((says("0"), says("7")), (Some(0), Some(7)));
+        assert_eq!((says(""), says("-1"), says("many")), (None, None, None));
+        assert_eq!((pending(&end(None)), pending(&end(Some(HeaderMap::new())))), (None, None));
+    }
 }

@@ -32,7 +32,12 @@ pub async fn ensure_streams(broker: &Broker) -> Result<(), StreamError> {
 
 async fn ensure(broker: &Broker, stream: &'static str, config: Config) -> Result<(), StreamError> {
     let made = broker.jetstream().create_or_update_stream(config).await;
-    made.map(|_| ()).map_err(|error| StreamError { stream, reason: error.to_string() })
+    made.map(|_| ()).map_err(|error| {
+        // A denied request is never answered; what denied it came as a fault of the connection.
+        let denied =
+            broker.problems().into_iter().rev().find(|problem| problem.contains("ermissions Violation"));
+        StreamError { stream, reason: denied.unwrap_or_else(|| error.to_string()) }
+    })
 }
 
 /// Keeps every snapshot until compaction. When it is full a publish fails; nothing is dropped in silence.

@@ -92,6 +92,10 @@ pub struct ChangesArgs {
     /// How many at most; all if not given.
     #[arg(long)]
     pub limit: Option<u64>,
+    /// The newest instead of the oldest: the last --limit changes, still oldest first; with --follow goes on from
+    /// there.
+    #[arg(long, requires = "limit", conflicts_with = "after")]
+    pub newest: bool,
     /// Goes on with what comes, until interrupted.
     #[arg(long)]
     pub follow: bool,
@@ -122,12 +126,6 @@ pub enum ConfigError {
         "--listen {0} would be open to other machines, and there is no sign-in yet: use 127.0.0.1 or [::1]"
     )]
     Open(SocketAddr),
-    /// The broker's address holds a password, which would show in logs.
-    #[error(
-        "the broker's address holds a user or password: give them in SNAPFLEET_NATS_USER and \
-         SNAPFLEET_NATS_PASSWORD"
-    )]
-    PasswordInUrl,
     /// The broker's user cannot be part of a subject.
     #[error("--nats-user {0:?} is not valid: use the characters A-Z, a-z, 0-9, '_' and '-'")]
     User(String),
@@ -157,7 +155,7 @@ pub struct Config {
 }
 
 impl RunArgs {
-    /// Checks the settings.
+    /// Checks the settings; what the broker's address and password must be is checked when the master is bound.
     ///
     /// # Errors
     /// [`ConfigError`] for the first that cannot be.
@@ -169,9 +167,6 @@ impl RunArgs {
             .map_err(|_| ConfigError::Listen(self.listen))?;
         if !listen.ip().is_loopback() {
             return Err(ConfigError::Open(listen));
-        }
-        if self.nats_url.contains('@') {
-            return Err(ConfigError::PasswordInUrl);
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if self.nats_user.is_empty() || !self.nats_user.bytes().all(plain) {
@@ -237,7 +232,6 @@ mod tests {
             ("7070", good, "master", "\"7070\""),
             ("0.0.0.0:7070", good, "master", "0.0.0.0:7070"),
             ("192.168.1.2:7070", good, "master", "no sign-in yet"),
-            ("127.0.0.1:7070", "nats://u:secret@host:4222", "master", "SNAPFLEET_NATS_PASSWORD"),
             ("127.0.0.1:7070", good, "a.b", "\"a.b\""),
         ] {
             let error = args(listen, url, user).into_config().err().unwrap().to_string();

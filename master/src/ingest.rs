@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use snapfleet_broker::Broker;
-use snapfleet_protocol::UnixMs;
+use snapfleet_protocol::{SnapshotKind, UnixMs};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -244,7 +244,7 @@ fn log(applied: &Applied) {
         match &delivery.outcome {
             DeliveryOutcome::Applied(snapshot) => tracing::info!(
                 account.id = %snapshot.account,
-                kind = ?snapshot.kind,
+                kind = kind_word(snapshot.kind),
                 records = %snapshot.records,
                 added = snapshot.added,
                 updated = snapshot.updated,
@@ -265,6 +265,15 @@ fn log(applied: &Applied) {
                 "a message cannot be applied; it is among the dead letters"
             ),
         }
+    }
+}
+
+/// The kind as the worker's log has it.
+fn kind_word(kind: SnapshotKind) -> &'static str {
+    match kind {
+        SnapshotKind::Claim => "claim",
+        SnapshotKind::Delta => "delta",
+        SnapshotKind::Full => "full",
     }
 }
 

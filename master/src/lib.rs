@@ -47,6 +47,9 @@ pub enum RunError {
     /// The broker's streams are not as they must be.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// The password of the broker's user is empty.
+    #[error("SNAPFLEET_NATS_PASSWORD is not set: give the password of the broker's user")]
+    NoPassword,
     /// Serving broke down.
     #[error("serving on {address} broke down ({reason}): restart the master")]
     Serve {
@@ -61,7 +64,8 @@ impl RunError {
     /// The process's exit code: 64 for a setting that cannot be, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, RunError::Connect(ConnectError::Address { .. })) { 64 } else { 1 }
+        let setting = matches!(self, RunError::NoPassword | RunError::Connect(ConnectError::Address { .. }));
+        if setting { 64 } else { 1 }
     }
 }
 
@@ -82,11 +86,16 @@ pub struct Master {
 }
 
 impl Master {
-    /// Takes the address and opens or creates the store.
+    /// Checks how the broker is to be reached, takes the address, and opens or creates the store.
     ///
     /// # Errors
-    /// [`RunError::Listen`] or [`RunError::Store`].
+    /// [`RunError::Connect`] for a broker's address with a user or password in it, which would be logged and shown;
+    /// [`RunError::NoPassword`], [`RunError::Listen`] or [`RunError::Store`].
     pub async fn bind(config: Config) -> Result<Self, RunError> {
+        config.broker.check_address()?;
+        if config.broker.password.is_empty() {
+            return Err(RunError::NoPassword);
+        }
         let failed =
             |error: std::io::Error| RunError::Listen { address: config.listen, reason: error.to_string() };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;

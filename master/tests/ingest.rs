@@ -119,45 +119,55 @@ fn check_messages(found: &Contents, number: u64, empty: u64) {
     assert_eq!((found.totals.received, found.totals.applied), (number + empty, number + empty));
 }
 
+/// Publishes one message after the other until told to stop; returns how many.
+async fn publish_on(worker: Broker, stop: CancellationToken) -> u64 {
+    let mut number = 0;
+    while !stop.is_cancelled() {
+        number += 1;
+        publish_surely(&worker, &outgoing(&nth(number, "text"))).await;
+        // Slowly, so that all of it is soon read once the master is back.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    number
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_broker_was_killed_ingest_goes_on_within_two_seconds_and_nothing_is_lost_or_doubled() {
     let mut server = TestBroker::start();
-    let (master, worker) = (connect(server.url(), "master").await, connect(server.url(), "worker").await);
+    let wire = Proxy::start(&server.address()).await;
+    let (master, worker) = (connect(wire.url(), "master").await, connect(server.url(), "worker").await);
     ensure_streams(&master).await.unwrap();
     let running = start_ingest(&master);
-    let publishing = tokio::spawn({
-        let worker = worker.clone();
-        async move {
-            for number in 1..=300 {
-                publish_surely(&worker, &outgoing(&nth(number, "text"))).await;
-            }
-        }
-    });
+    let enough = CancellationToken::new();
+    let publishing = tokio::spawn(publish_on(worker.clone(), enough.clone()));
     let mut connections = master.connections();
     for kill in 1..=3 {
-        running.reaches(kill * 20).await;
+        running.reaches(running.position().await + 20).await;
+        server.kill();
+        wire.refuse(true);
         connections.borrow_and_update();
         server.restart();
-        connections.changed().await.unwrap();
-        let back = Instant::now();
-        // An empty snapshot of another account, once the worker is back as well.
+        // While the master is still cut off, an empty snapshot of another account is stored.
         let mut empty = snapshot(&account("demo.b"), 1, kill);
         empty.instance = InstanceId::parse("another").unwrap();
         let seq = publish_surely(&worker, &outgoing(&empty)).await;
-        let from = Instant::now();
+        assert!(!master.is_connected() && running.position().await < seq, "the master was not cut off");
+        let returned = tokio::spawn({
+            let mut connections = connections.clone();
+            async move { connections.changed().await.map(|()| Instant::now()) }
+        });
+        wire.refuse(false);
+        let returned = returned.await.unwrap().unwrap();
         running.reaches(seq).await;
-        assert!(
-            from.elapsed() < Duration::from_secs(2),
-            "going on took {:?} of {:?}",
-            from.elapsed(),
-            back.elapsed()
-        );
+        let took = returned.elapsed();
+        assert!(took <= Duration::from_secs(2), "ingest went on only {took:?} after the connection's return");
     }
-    publishing.await.unwrap();
-    running.reaches(303).await;
+    enough.cancel();
+    let published = publishing.await.unwrap();
+    running.reaches(published + 3).await;
     let status = running.state.status();
     assert!(status.restarts >= 3 && status.problem.is_none(), "{status:?}");
-    check_messages(&running.finish().await, 300, 3);
+    check_messages(&running.finish().await, published, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,7 +32,7 @@ def comment:
 if has("replies") then
   # With an id it is the rest of one comment's replies, and the count is that comment's.
   (if .id == null then
-     { kind: "content", id: $request.query.uri, url: $account.settings.page_url, comment_count: .total_replies }
+     { kind: "content", id: $request.query.uri, title: $account.settings.title, url: $account.settings.page_url, comment_count: .total_replies }
    else empty end),
   (.replies[] | ., .replies[]? | comment)
 else

@@ -21,8 +21,6 @@ pub const SERVER_LEAST: (i64, i64, i64) = (2, 14, 0);
 pub const BATCH_MESSAGES_MAX: usize = 1_000;
 /// The most bytes in one atomic batch: what is sent well within the server's ten seconds.
 pub const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The most bytes of history in one delta.
-pub const DELTA_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The header with the broker's message id.
 pub const HEADER_MESSAGE_ID: &str = "Nats-Msg-Id";

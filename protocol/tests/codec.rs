@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
-use snapfleet_protocol::codec::{COMPRESS_ABOVE_BYTES, UNPACKED_BYTES_MAX};
+use snapfleet_protocol::codec::{
+    COMPRESS_ABOVE_BYTES, EncodeError, LIST_ENTRIES_MAX, RECORDS_MAX, UNPACKED_BYTES_MAX,
+};
 use snapfleet_protocol::{
     AccountName, Comment, Content, ContentType, Conversation, ConversationType, DecodeError, DirectMessage,
     Direction, InstanceId, MessageType, Notification, NotificationType, PlatformName, RecordId, Snapshot,
@@ -169,6 +171,72 @@ fn a_compression_bomb_is_refused_at_the_limit() {
     let bomb = zstd::bulk::compress(&zeros, 1).unwrap();
     assert!(bomb.len() < 100_000, "the bomb is small");
     assert!(matches!(decode_snapshot(&bomb), Err(DecodeError::TooLarge)));
+}
+
+/// What is malformed lies behind the limit: who builds the records first, and counts then, complains of that.
+#[test]
+fn a_bomb_of_tiny_records_or_entries_is_refused_before_it_is_built() {
+    use serde_json::{Value, json};
+    let records = |count: usize| vec![json!({ "id": "a" }); count];
+    let then = |mut list: Vec<Value>, last: Value| {
+        list.push(last);
+        list
+    };
+    let one_list = json!({ "notifications": then(records(RECORDS_MAX + 1), json!(5)) });
+    let half = RECORDS_MAX / 2 + 1;
+    let two_lists = json!({ "contents": records(half), "notifications": then(records(half), json!(5)) });
+    let urls = then(vec![json!(""); LIST_ENTRIES_MAX + 1], json!(5));
+    let entries = json!({ "contents": [{ "id": "a", "media_urls": urls }] });
+    for lists in [one_list, two_lists, entries] {
+        let mut bomb = serde_json::to_value(empty(SnapshotKind::Delta)).unwrap();
+        bomb.as_object_mut().unwrap().extend(lists.as_object().unwrap().clone());
+        let plain = rmp_serde::to_vec_named(&bomb).unwrap();
+        for bytes in [zstd::bulk::compress(&plain, 1).unwrap(), plain] {
+            let refused = decode_snapshot(&bytes);
+            assert!(matches!(refused, Err(DecodeError::Contract(_))), "{refused:?}");
+        }
+    }
+}
+
+#[test]
+fn as_much_as_may_be_read_can_be_written_and_no_more() {
+    let content = |urls: usize| Content { media_urls: vec![String::new(); urls], ..Content::new(id("a")) };
+    let mut most = empty(SnapshotKind::Full);
+    most.contents = vec![content(LIST_ENTRIES_MAX)];
+    most.notifications = vec![Notification::new(id("n")); RECORDS_MAX - 1];
+    assert_eq!(decode_snapshot(&encode_snapshot(&most).unwrap()).unwrap(), most);
+    let one_entry = Snapshot { contents: vec![content(LIST_ENTRIES_MAX + 1)], ..empty(SnapshotKind::Full) };
+    most.conversations = vec![Conversation::new(id("v"))];
+    for too_many in [one_entry, most] {
+        assert!(matches!(encode_snapshot(&too_many), Err(EncodeError::TooMany)));
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_and_bytes_of_any_type_are_passed_over() {
+    let with = |value: &[u8]| {
+        let mut bytes = encode_snapshot(&empty(SnapshotKind::Delta)).unwrap();
+        bytes[0] += 1; // one field more in the map
+        bytes.extend([0xA1, b'x']);
+        bytes.extend(value);
+        decode_snapshot(&bytes)
+    };
+    let values: [&[u8]; 9] = [
+        &[0xC0],
+        &[0xC3],
+        &[0xFF],
+        &[0xCB, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0xCA, 0, 0, 0, 0],
+        &[0xC4, 1, 0xFF],
+        &[0xA1, 0xFF],
+        &[0xD4, 1, 2],
+        &[0x81, 0x91, 1, 0x92, 1, 2],
+    ];
+    for value in values {
+        assert_eq!(with(value).unwrap(), empty(SnapshotKind::Delta), "{value:x?}");
+    }
+    let deep = [vec![0x91; 100_000], vec![0xC0]].concat();
+    assert!(matches!(with(&deep), Err(DecodeError::Deserialize(_))));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! master, workers with their browsers. What it stores is compared with what the site says it has served.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use crate::process::{Process, binary, free_port};
 use crate::{TestBroker, eventually, workspace};
 
+mod equality;
+
 const PASSWORD: &str = "demo-secret";
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const PAGE_ROWS: usize = 500;
-/// The least that a page of the demo site fetches: with less it has not been opened yet.
-const SERVED_LEAST: usize = 100;
 
 /// How the system is set up.
 pub struct Setup {
@@ -30,6 +30,10 @@ pub struct Setup {
     pub worker_broker_url: Option<String>,
     /// The publish interval of the accounts, in seconds.
     pub interval_s: u64,
+    /// How often the demo site's page fetches its lists again, in seconds.
+    pub poll_s: u32,
+    /// Whether pages are loaded anew now and then, as their platforms say.
+    pub refresh: bool,
     /// Further accounts in TOML, given to the first worker.
     pub more_accounts: String,
 }
@@ -42,6 +46,8 @@ impl Default for Setup {
             master_broker_url: None,
             worker_broker_url: None,
             interval_s: 2,
+            poll_s: 3,
+            refresh: true,
             more_accounts: String::new(),
         }
     }
@@ -66,6 +72,30 @@ pub struct System {
 
 /// A record's kind and id.
 pub type Key = (String, String);
+/// Records by kind and id.
+pub type Records = BTreeMap<Key, Value>;
+/// What was served to each demo account, by its name.
+pub type Truths = BTreeMap<&'static str, Records>;
+
+/// The demo site as a test drives it; it does not hold the system, whose parts may be killed meanwhile.
+#[derive(Clone)]
+pub struct SiteControl {
+    url: String,
+    http: reqwest::Client,
+}
+
+impl SiteControl {
+    /// Tells the demo site to do something.
+    ///
+    /// # Panics
+    /// If the site does not.
+    pub async fn post(&self, path: &str) -> Value {
+        let url = format!("{}/control/{path}", self.url);
+        let answer = self.http.post(&url).send().await.expect("the site answers");
+        assert!(answer.status().is_success(), "{url}: {}", answer.status());
+        answer.json().await.unwrap_or(Value::Null)
+    }
+}
 
 impl System {
     /// Starts everything on `broker` and waits until the master answers.
@@ -79,7 +109,8 @@ impl System {
         let mut site = Command::new(binary("snapfleet-demo-site"));
         site.args(["--listen", &format!("127.0.0.1:{site_port}"), "--accounts", &accounts])
             .args(["--events-per-minute", &setup.events_per_minute.to_string()])
-            .args(["--poll-s", "3", "--works", "4", "--comments", "8", "--conversations", "5"])
+            .args(["--poll-s", &setup.poll_s.to_string()])
+            .args(["--works", "4", "--comments", "8", "--conversations", "5"])
             .args(["--messages", "15"])
             .env("SNAPFLEET_DEMO_PASSWORD", PASSWORD);
         let site = Process::start(&mut site, &dir.path().join("site.log"));
@@ -96,6 +127,9 @@ impl System {
             master_port,
             http,
         };
+        if !system.setup.refresh {
+            copy_platforms_without_refresh(&system.platforms());
+        }
         system.start_master();
         for index in 0..system.setup.workers.len() {
             let worker = system.spawn_worker(index);
@@ -141,9 +175,13 @@ impl System {
         self.workers[index] = self.spawn_worker(index);
     }
 
+    fn platforms(&self) -> PathBuf {
+        if self.setup.refresh { workspace() } else { self.dir.path().to_owned() }.join("platforms")
+    }
+
     fn spawn_worker(&self, index: usize) -> Process {
         let config = self.dir.path().join(format!("worker-{index}.toml"));
-        let platforms = workspace().join("platforms");
+        let platforms = self.platforms();
         let mut toml = format!("platforms = {platforms:?}\nstate_dir = \"worker-{index}\"\n");
         for account in &self.setup.workers[index] {
             toml += &format!(
@@ -169,7 +207,7 @@ impl System {
 
     /// The master's file.
     #[must_use]
-    pub fn store_path(&self) -> std::path::PathBuf {
+    pub fn store_path(&self) -> PathBuf {
         self.dir.path().join("master.redb")
     }
 
@@ -241,17 +279,20 @@ impl System {
     /// # Panics
     /// If the site does not.
     pub async fn control(&self, path: &str) -> Value {
-        let url = format!("http://127.0.0.1:{}/control/{path}", self.site_port);
-        let answer = self.http.post(&url).send().await.expect("the site answers");
-        assert!(answer.status().is_success(), "{url}: {}", answer.status());
-        answer.json().await.unwrap_or(Value::Null)
+        self.site_control().post(path).await
+    }
+
+    /// The demo site, to be driven beside what else happens.
+    #[must_use]
+    pub fn site_control(&self) -> SiteControl {
+        SiteControl { url: format!("http://127.0.0.1:{}", self.site_port), http: self.http.clone() }
     }
 
     /// Records by kind and id that the site says it has served to an account.
     ///
     /// # Panics
     /// If the site does not answer.
-    pub async fn truth(&self, account: &str) -> BTreeMap<Key, Value> {
+    pub async fn truth(&self, account: &str) -> Records {
         let url = format!("http://127.0.0.1:{}/truth/{account}", self.site_port);
         let truth: Value =
             self.http.get(&url).send().await.expect("the site answers").json().await.expect("JSON");
@@ -276,7 +317,7 @@ impl System {
     ///
     /// # Panics
     /// If the master does not answer, or shows a record twice or under another account.
-    pub async fn store(&self, account: &str) -> BTreeMap<Key, Value> {
+    pub async fn store(&self, account: &str) -> Records {
         let known = self.api("accounts").await;
         if !known["items"].as_array().expect("a list").iter().any(|known| known["account"] == account) {
             return BTreeMap::new();
@@ -320,76 +361,6 @@ impl System {
         })
         .await;
     }
-
-    /// Reads the whole change log and checks that it tells the store's story, each change once: cursors without
-    /// gap, each record added once and then only updated, its last change equal to what the store shows.
-    ///
-    /// # Panics
-    /// With the first change that does not fit.
-    pub async fn check_change_log(&self) -> usize {
-        let changes = self.rows("changes").await;
-        let mut last: BTreeMap<(String, Key), Value> = BTreeMap::new();
-        let mut number = None;
-        for change in &changes {
-            let text =
-                |name: &str| change[name].as_str().unwrap_or_else(|| panic!("{name} in {change}")).to_owned();
-            let cursor = text("cursor");
-            let n: u64 = cursor.rsplit('-').next().and_then(|n| n.parse().ok()).expect("a numbered cursor");
-            assert!(number.is_none_or(|before| n == before + 1), "{cursor} does not follow {number:?}");
-            number = Some(n);
-            let key = (text("account"), (text("kind"), text("id")));
-            let expected = if last.contains_key(&key) { "updated" } else { "added" };
-            assert_eq!(text("operation"), expected, "{change}");
-            last.insert(key, change["record"].clone());
-        }
-        for account in self.setup.workers.concat() {
-            let account = format!("demo.{account}");
-            for (key, shown) in self.store(&account).await {
-                let (kind, id) = &key;
-                let mut told = last
-                    .remove(&(account.clone(), key.clone()))
-                    .unwrap_or_else(|| panic!("{kind} {id}: no change"));
-                let fields = told.as_object_mut().expect("an object");
-                for field in ["account", "kind", "first_seen_at", "updated_at"] {
-                    fields.remove(field);
-                }
-                assert_eq!(told, shown, "{kind} {id}: the last change is not what the store shows");
-            }
-        }
-        changes.len()
-    }
-
-    /// Waits until the store shows exactly what the site has served to each demo account.
-    ///
-    /// # Panics
-    /// With the first differences, when `deadline` has passed.
-    pub async fn wait_for_equality(&self, deadline: Duration) -> usize {
-        let started = std::time::Instant::now();
-        loop {
-            let (mut total, mut differences) = (0, Vec::new());
-            for account in self.setup.workers.concat() {
-                let (truth, store) =
-                    (self.truth(account).await, self.store(&format!("demo.{account}")).await);
-                total += truth.len();
-                if truth.len() < SERVED_LEAST {
-                    differences
-                        .push(format!("{account}: the site has served only {} records yet", truth.len()));
-                }
-                differences.extend(compare(account, &truth, &store));
-            }
-            if differences.is_empty() {
-                return total;
-            }
-            let shown = differences.iter().take(12).cloned().collect::<Vec<_>>().join("\n");
-            assert!(
-                started.elapsed() < deadline,
-                "{} differences after {deadline:?}:\n{shown}\n{}",
-                differences.len(),
-                self.logs()
-            );
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
 }
 
 impl Drop for System {
@@ -400,23 +371,21 @@ impl Drop for System {
     }
 }
 
-/// What differs, a line each.
-fn compare(account: &str, truth: &BTreeMap<Key, Value>, store: &BTreeMap<Key, Value>) -> Vec<String> {
-    let mut differences = Vec::new();
-    for ((kind, id), record) in truth {
-        match store.get(&(kind.clone(), id.clone())) {
-            None => differences.push(format!("{account}: {kind} {id} is missing")),
-            Some(stored) if stored != record => {
-                differences
-                    .push(format!("{account}: {kind} {id} differs\n  site  {record}\n  store {stored}"));
+/// The platforms without the wish to load their pages anew.
+fn copy_platforms_without_refresh(to: &Path) {
+    for platform in ["demo", "isso"] {
+        let (from, to) = (workspace().join("platforms").join(platform), to.join(platform));
+        std::fs::create_dir_all(&to).expect("a folder for the platform");
+        for file in std::fs::read_dir(from).expect("the platform's folder").flatten() {
+            if file.path().is_file() {
+                std::fs::copy(file.path(), to.join(file.file_name())).expect("the platform's file is copied");
             }
-            Some(_) => {}
         }
+        let manifest = to.join("platform.toml");
+        let text = std::fs::read_to_string(&manifest).expect("the platform's manifest");
+        let kept = text.lines().filter(|line| !line.starts_with("refresh_s")).collect::<Vec<_>>().join("\n");
+        std::fs::write(&manifest, kept).expect("the platform's manifest");
     }
-    for (kind, id) in store.keys().filter(|key| !truth.contains_key(*key)) {
-        differences.push(format!("{account}: {kind} {id} is extra"));
-    }
-    differences
 }
 
 /// Percent-encodes what is not safe in a part of a URL.

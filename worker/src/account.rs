@@ -3,13 +3,14 @@
 //! Sightings come in from the browser side; nothing goes back to it. While a publish waits for the broker,
 //! sightings are still taken in, so that an outage of the broker loses nothing that a page pushed.
 
-use std::collections::BTreeSet;
+mod health;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use snapfleet_broker::Broker;
 use snapfleet_protocol::{AccountId, AccountState, InstanceId, Record, UnixMs};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,15 +19,18 @@ use crate::outbox::{Entry, Outbox};
 use crate::publish::{Outcome, Publisher, RECORDS_PER_MESSAGE};
 use crate::roster::{Roster, now};
 use crate::window::{self, Observed, Sent, Window};
+use health::Health;
 
 /// Something inbound is published after this, together with what came meanwhile.
 const INBOUND_DEBOUNCE: Duration = Duration::from_millis(200);
-/// An account whose pages showed nothing for this many intervals is called silent.
-const SILENT_INTERVALS: u32 = 3;
-/// How long a browser, a page and a login may take before an account that just starts is called silent.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a stopping worker goes on trying to publish what it has.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long the pages of a stopping worker may take to hand over what they have captured.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+/// While an account is claimed, its window is kept to its bound after this many records.
+const RESTORED_PER_EVICTION: usize = 5_000;
+/// An outbox that has grown beyond this is written anew with what is still pending, in bytes.
+const OUTBOX_REWRITE_BYTES: u64 = 4 * 1024 * 1024;
 const CLAIM_PAUSE_MIN: Duration = Duration::from_millis(200);
 const CLAIM_PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -109,9 +113,10 @@ struct Account {
     due: Option<Instant>,
     epoch: u64,
     captured_at: UnixMs,
-    last_sighting: Instant,
-    /// Pages that do not work.
-    failing: BTreeSet<String>,
+    health: Health,
+    trouble: watch::Receiver<Option<String>>,
+    /// The window's size when a full of it was too large; it is not tried again before the window has shrunk.
+    full_refused: Option<usize>,
 }
 
 /// Claims the account, then publishes what its pages show until told to stop or fenced.
@@ -138,19 +143,30 @@ impl Account {
         let mut pause = CLAIM_PAUSE_MIN;
         loop {
             let mut window = Window::default();
-            let claim = Publisher::claim(&task.broker, &task.account, &task.instance, now(), |record, at| {
+            let mut restored = 0_usize;
+            let restore = |record, at| {
                 window.restore(record, at);
-            });
+                restored += 1;
+                if restored.is_multiple_of(RESTORED_PER_EVICTION) {
+                    window.evict(now(), window::RECORDS_MAX);
+                }
+            };
+            let claim = Publisher::claim(&task.broker, &task.account, &task.instance, now(), restore);
             let claimed = tokio::select! {
                 claimed = claim => claimed,
                 () = task.stop.cancelled() => return None,
             };
             match claimed {
-                Ok((publisher, epoch_before)) => {
+                Ok((publisher, data_epoch)) => {
+                    window.evict(now(), window::RECORDS_MAX);
                     let epoch = publisher.epoch();
                     tracing::info!(account.id = %task.account, epoch, restored = window.len(), "account claimed");
                     task.roster.update(&task.account, |health| health.epoch = epoch);
+                    task.roster.set_state(&task.account, AccountState::Starting, None);
                     let mut account = Self {
+                        health: Health::new(task.interval),
+                        trouble: publisher.trouble(),
+                        full_refused: None,
                         task,
                         window,
                         outbox,
@@ -160,10 +176,8 @@ impl Account {
                         due: None,
                         epoch,
                         captured_at: now(),
-                        last_sighting: Instant::now(),
-                        failing: BTreeSet::new(),
                     };
-                    account.take_in_outbox(left, epoch_before);
+                    account.take_in_outbox(left, data_epoch);
                     return Some(account);
                 }
                 Err(error) => {
@@ -181,32 +195,49 @@ impl Account {
         }
     }
 
-    /// Takes in what an earlier start saw and could not publish. Had somebody else held the account since, it
-    /// only adds what is unknown.
-    fn take_in_outbox(&mut self, left: Vec<Entry>, epoch_before: u64) {
+    /// Takes in what an earlier start saw and could not publish. Had somebody else published for the account since,
+    /// it only adds what is unknown.
+    fn take_in_outbox(&mut self, left: Vec<Entry>, data_epoch: u64) {
+        let mut left_out = 0;
         for entry in left {
-            if entry.epoch < epoch_before {
-                for record in entry.records {
-                    self.window.observe_if_unknown(record, entry.at);
-                }
-                continue;
-            }
-            // Under the new epoch as well, so that one more restart does not take it for somebody else's.
-            self.keep(Entry { epoch: self.epoch, ..entry.clone() });
             for record in entry.records {
-                self.window.observe(record, entry.at);
+                if entry.epoch >= data_epoch {
+                    self.window.observe_again(record, entry.at);
+                } else if self.window.observe_if_unknown(record, entry.at) == Observed::Unchanged {
+                    left_out += 1;
+                }
             }
         }
-        let pending = self.window.pending_len();
-        if pending > 0 {
+        if left_out > 0 {
+            tracing::warn!(account.id = %self.task.account, records = left_out,
+                "records of an earlier start are left out: another worker has published newer ones since");
+        }
+        if self.window.pending_len() > 0 {
+            let pending = self.window.pending_len();
             tracing::info!(account.id = %self.task.account, pending, "records of an earlier start are published now");
             self.due = Some(Instant::now());
         }
+        // Under this epoch from now on, so that one more restart does not take them for somebody else's.
+        self.rewrite_outbox();
     }
 
-    fn keep(&mut self, entry: Entry) {
+    /// Writes the outbox anew with what the stream lacks.
+    fn rewrite_outbox(&mut self) {
+        let (records, _) = self.window.delta(usize::MAX);
+        let Some(outbox) = &mut self.outbox else { return };
+        let rewritten = if records.is_empty() {
+            outbox.clear()
+        } else {
+            outbox.replace(&Entry { epoch: self.epoch, at: self.captured_at, records })
+        };
+        if let Err(error) = rewritten {
+            tracing::error!(account.id = %self.task.account, %error, "the outbox cannot be written anew");
+        }
+    }
+
+    fn keep(&mut self, entry: &Entry) {
         if let Some(outbox) = &mut self.outbox
-            && let Err(error) = outbox.append(&entry)
+            && let Err(error) = outbox.append(entry)
         {
             tracing::error!(account.id = %self.task.account, %error, "records are kept in memory alone");
         }
@@ -224,11 +255,20 @@ impl Account {
                 sighting = self.task.sightings.recv(), if self.window.pending_len() < window::PENDING_MAX => {
                     match sighting {
                         Some(sighting) => self.take_in(sighting),
-                        None => return,
+                        None if stop.is_cancelled() => return,
+                        None => {
+                            self.health.undriven("the task that drives them ended; restart the worker".to_owned());
+                            self.show();
+                            return;
+                        }
                     }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.publish_delta(),
                 _ = interval.tick() => self.tick(),
+                Ok(()) = self.trouble.changed() => {
+                    let trouble = self.trouble.borrow_and_update().clone();
+                    self.health.unpublished(trouble);
+                }
                 done = settled(&mut self.in_flight) => {
                     self.in_flight = None;
                     if !self.settle(done) {
@@ -236,55 +276,42 @@ impl Account {
                     }
                 }
             }
-            let (pending, known) = (self.window.pending_len() as u64, self.window.len() as u64);
-            self.task.roster.update(&self.task.account, |health| {
-                (health.pending, health.window) = (pending, known);
-            });
+            self.show();
         }
     }
 
+    /// Shows how the account fares to the heartbeat.
+    fn show(&self) {
+        let (pending, known) = (self.window.pending_len() as u64, self.window.len() as u64);
+        self.task.roster.update(&self.task.account, |health| {
+            (health.pending, health.window) = (pending, known);
+        });
+        let (state, reason) = self.health.state();
+        self.task.roster.set_state(&self.task.account, state, reason);
+    }
+
     fn take_in(&mut self, sighting: Sighting) {
-        let (account, roster) = (&self.task.account, &self.task.roster);
         match sighting {
             Sighting::Records { records, refused, at } => self.observe(records, refused, at),
-            Sighting::CaptureFailed => roster.update(account, |health| health.capture_errors += 1),
-            Sighting::LoggedIn => {
-                self.last_sighting = Instant::now();
-                roster.set_state(account, AccountState::Capturing, None);
+            Sighting::CaptureFailed => {
+                self.task.roster.update(&self.task.account, |health| health.capture_errors += 1);
             }
-            Sighting::LoggedOut(reason) => roster.set_state(account, AccountState::LoggedOut, Some(reason)),
-            Sighting::PageLoaded { page, without_login } => {
-                self.failing.remove(&page);
-                let state = roster.state(account);
-                let recovered = state == Some(AccountState::Failing) && self.failing.is_empty();
-                if recovered || (state == Some(AccountState::Starting) && without_login) {
-                    self.last_sighting = Instant::now();
-                    roster.set_state(account, AccountState::Capturing, None);
-                }
-            }
-            Sighting::PageFailed { page, reason } => {
-                let reason = format!("page {page:?} does not work: {reason}");
-                self.failing.insert(page);
-                roster.set_state(account, AccountState::Failing, Some(reason));
-            }
-            Sighting::Failing(reason) => {
-                self.failing.clear();
-                roster.set_state(account, AccountState::Failing, Some(reason));
-            }
+            Sighting::LoggedIn => self.health.logged_in(),
+            Sighting::LoggedOut(reason) => self.health.logged_out(reason),
+            Sighting::PageLoaded { page, without_login } => self.health.page_loaded(&page, without_login),
+            Sighting::PageFailed { page, reason } => self.health.page_failed(page, reason),
+            Sighting::Failing(reason) => self.health.undriven(reason),
         }
     }
 
     fn observe(&mut self, records: Vec<Record>, refused: u64, at: UnixMs) {
-        self.last_sighting = Instant::now();
+        self.health.captured(records.len(), refused);
         self.captured_at = self.captured_at.max(at);
         self.task.roster.update(&self.task.account, |health| {
             health.captured += 1;
             health.refused += refused;
             health.captured_at = Some(at);
         });
-        if self.task.roster.state(&self.task.account) == Some(AccountState::Silent) {
-            self.task.roster.set_state(&self.task.account, AccountState::Capturing, None);
-        }
         let (mut news, mut inbound) = (Vec::new(), false);
         for record in records {
             let is_inbound = record.is_inbound();
@@ -297,33 +324,22 @@ impl Account {
             return;
         }
         // On disk before anything is sent: what was seen survives the worker.
-        self.keep(Entry { epoch: self.epoch, at, records: news });
+        self.keep(&Entry { epoch: self.epoch, at, records: news });
         if inbound {
             let soon = Instant::now() + INBOUND_DEBOUNCE;
             self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
         }
     }
 
-    /// Once an interval: publishes what changed, a full where one is due, and looks whether anything comes.
+    /// Once an interval: publishes what changed, and a full where one is due.
     fn tick(&mut self) {
         self.window.evict(now(), window::RECORDS_MAX);
-        let silent_for = self.last_sighting.elapsed();
-        let intervals = self.task.interval * SILENT_INTERVALS;
-        let expected_within = match self.task.roster.state(&self.task.account) {
-            Some(AccountState::Capturing) => Some(intervals),
-            Some(AccountState::Starting) => Some(intervals.max(START_TIMEOUT)),
-            _ => None,
-        };
-        if expected_within.is_some_and(|limit| silent_for > limit) {
-            let reason =
-                format!("nothing captured for {} s: does the page still work?", silent_for.as_secs());
-            self.task.roster.set_state(&self.task.account, AccountState::Silent, Some(reason));
-        }
         if self.in_flight.is_some() {
             return;
         }
+        let full_fits = self.full_refused.is_none_or(|len| self.window.len() < len);
         let full_is_due = self.publisher.as_ref().is_some_and(Publisher::full_is_due);
-        if full_is_due && !self.window.is_empty() {
+        if full_is_due && full_fits && !self.window.is_empty() {
             self.publish_full();
         } else if self.window.pending_len() > 0 {
             self.publish_delta();
@@ -361,8 +377,9 @@ impl Account {
     fn settle(&mut self, done: Option<(Publisher, Work, usize, Outcome)>) -> bool {
         let account = &self.task.account;
         let Some((publisher, work, count, outcome)) = done else {
-            let reason = "the publishing task died, see its panic above".to_owned();
-            self.task.roster.set_state(account, AccountState::Failing, Some(reason));
+            tracing::error!(account.id = %account, "the publishing task died");
+            self.health.undriven("its publishing task died; restart the worker".to_owned());
+            self.show();
             return false;
         };
         self.publisher = Some(publisher);
@@ -390,19 +407,27 @@ impl Account {
                 self.due = Some(Instant::now());
             }
             Outcome::Fenced { epoch } => {
-                let reason = format!("another worker holds the account with epoch {epoch}");
+                tracing::warn!(account.id = %account, epoch, ours = self.epoch, "another worker has claimed the account");
+                let reason =
+                    "another worker has claimed it: leave it in one worker's file, and restart that worker"
+                        .to_owned();
                 self.task.roster.set_state(account, AccountState::Fenced, Some(reason));
                 return false;
             }
             Outcome::TooLarge { bytes } if kind == "delta" => {
-                let dropped = self.window.drop_oldest_pending();
-                tracing::error!(account.id = %account, bytes, record.id = dropped.as_ref().map(|record| record.id().as_str()),
-                    "a record is larger than the broker takes and is left out: raise max_payload in nats.conf");
-                self.task.roster.update(account, |health| health.refused += 1);
+                if let Some(record) = self.window.give_up_first(&sent) {
+                    tracing::error!(account.id = %account, bytes, record.kind = %record.kind(), record.id = %record.id(),
+                        "a record is larger than the broker takes and is left out: raise max_payload in nats.conf");
+                    self.task.roster.update(account, |health| health.refused += 1);
+                }
                 self.due = (self.window.pending_len() > 0).then(Instant::now);
             }
-            Outcome::TooLarge { bytes } => tracing::error!(account.id = %account, bytes,
-                "the account's window does not fit one batch: a rebuilt master would lack it"),
+            Outcome::TooLarge { bytes } => {
+                tracing::error!(account.id = %account, bytes,
+                    "the account's window does not fit one batch and is published as deltas alone");
+                self.full_refused = Some(self.window.len());
+                self.due = (self.window.pending_len() > 0).then(Instant::now);
+            }
             Outcome::Stopped => {}
         }
         true
@@ -415,19 +440,27 @@ impl Account {
             health.published += 1;
             health.published_at = Some(now());
         });
-        if self.window.pending_len() > 0 {
+        let pending = self.window.pending_len();
+        if pending > 0 {
             self.due = Some(Instant::now());
-        } else if let Some(outbox) = &mut self.outbox
-            && let Err(error) = outbox.clear()
-        {
-            tracing::error!(account.id = %account, %error, "the outbox cannot be emptied");
+        }
+        if pending == 0 || self.outbox.as_ref().is_some_and(|outbox| outbox.bytes() > OUTBOX_REWRITE_BYTES) {
+            self.rewrite_outbox();
         }
     }
 
     /// Publishes what is left, within the grace period. What stays is on disk for the next start.
     async fn flush(&mut self) {
-        while let Ok(sighting) = self.task.sightings.try_recv() {
-            self.take_in(sighting);
+        // The pages are told to end, and hand over what they still have; then their side closes the channel.
+        self.task.released.cancel();
+        let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
+            while let Some(sighting) = self.task.sightings.recv().await {
+                self.take_in(sighting);
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!(account.id = %self.task.account, limit_s = DRAIN_TIMEOUT.as_secs(),
+                "the pages did not hand over in time what they had captured");
         }
         let fenced = self.task.roster.state(&self.task.account) == Some(AccountState::Fenced);
         let deadline = Instant::now() + FLUSH_TIMEOUT;

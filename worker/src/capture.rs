@@ -6,12 +6,15 @@
 //! targets of the browser.
 
 mod body;
+mod budget;
+mod clock;
 mod matcher;
 mod pattern;
 mod report;
 mod signals;
 mod tap;
 
+pub(crate) use clock::Clock;
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, PatternError};
 pub use report::{Captured, PageReport};
 pub(crate) use report::{Reporter, ReportsClosed};

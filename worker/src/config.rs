@@ -167,7 +167,10 @@ impl WorkerFile {
         let invalid = |error: String| ConfigError::Invalid { path: path.to_owned(), error };
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-        let mut file: Self = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let mut file: Self = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
+        })?;
         if file.accounts.is_empty() || file.accounts.len() > ACCOUNTS_MAX {
             let count = file.accounts.len();
             return Err(invalid(format!("{count} accounts: give 1 to {ACCOUNTS_MAX} as [[account]]")));

@@ -108,7 +108,7 @@ pub async fn run(
         let Err(error) = driven else { break };
         let account = &plan.account.id;
         tracing::warn!(account.id = %account, %error, retry_ms = pause.as_millis() as u64, "pages are not driven; trying again");
-        let told = sightings.send(Sighting::Failing(format!("its pages cannot be driven: {error}"))).await;
+        let told = sightings.send(Sighting::Failing(error.to_string())).await;
         if told.is_err() {
             break;
         }
@@ -165,6 +165,8 @@ async fn map_reports(plan: Plan, mut reports: mpsc::Receiver<PageReport>, sighti
         };
         for sighting in sighting {
             if sightings.send(sighting).await.is_err() {
+                let lost = 1 + reports.len();
+                tracing::warn!(account.id = %account, lost, "the account takes nothing more; captures are lost");
                 return;
             }
         }

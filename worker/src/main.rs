@@ -1,5 +1,6 @@
 //! Flags, tracing, signals and the exit code; everything else is in the library.
 
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,11 +23,17 @@ async fn main() -> ExitCode {
             EXIT_USAGE,
         );
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stdout().is_terminal())
+        .init();
     match cli.command {
         Command::Platform(PlatformCommand::Check { dir }) => match platform::check(&dir) {
             Ok(report) => {
-                eprintln!("{report}");
+                if writeln!(std::io::stdout(), "{report}").is_err() {
+                    return ExitCode::FAILURE;
+                }
                 if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => fail(&error.to_string(), EXIT_USAGE),

@@ -44,6 +44,18 @@ pub enum OutboxError {
         /// Which file.
         path: PathBuf,
     },
+    /// A write failed and could not be undone: what follows it would not be found again.
+    #[error("outbox {path} is broken since a write failed: free the disk and restart the worker")]
+    Broken {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Another worker has it open.
+    #[error("outbox {path} is in use: another worker runs with the same state_dir; give each its own")]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The records cannot be written as MessagePack.
     #[error("outbox {path}: {error}")]
     Encode {
@@ -60,6 +72,7 @@ pub struct Outbox {
     file: File,
     path: PathBuf,
     bytes: u64,
+    broken: bool,
 }
 
 impl Outbox {
@@ -74,10 +87,21 @@ impl Outbox {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = file.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(OutboxError::InUse { path }),
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
         let (entries, bytes) = read_entries(&mut file).map_err(failed)?;
         file.set_len(bytes).map_err(failed)?;
         file.seek(SeekFrom::Start(bytes)).map_err(failed)?;
-        Ok((Self { file, path, bytes }, entries))
+        Ok((Self { file, path, bytes, broken: false }, entries))
+    }
+
+    /// How large the file is, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Adds records that are about to be published.
@@ -85,6 +109,9 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError`]; the records are not lost, only not on disk.
     pub fn append(&mut self, entry: &Entry) -> Result<(), OutboxError> {
+        if self.broken {
+            return Err(OutboxError::Broken { path: self.path.clone() });
+        }
         let encoded = rmp_serde::to_vec_named(entry)
             .map_err(|error| OutboxError::Encode { path: self.path.clone(), error })?;
         let length = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
@@ -94,8 +121,29 @@ impl Outbox {
         }
         let mut framed = length.to_le_bytes().to_vec();
         framed.extend_from_slice(&encoded);
-        self.file.write_all(&framed).map_err(|error| OutboxError::File { path: self.path.clone(), error })?;
+        if let Err(error) = self.file.write_all(&framed) {
+            // A part of it may be there: what is appended behind a part would never be found again.
+            self.broken = self.cut_to(self.bytes).is_err();
+            return Err(OutboxError::File { path: self.path.clone(), error });
+        }
         self.bytes += size;
+        Ok(())
+    }
+
+    /// Puts one entry in the place of all that the file holds, in one step: a kill leaves the old file or the new.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; the file is then as it was.
+    pub fn replace(&mut self, entry: &Entry) -> Result<(), OutboxError> {
+        let fresh_path = self.path.with_extension("outbox.new");
+        let failed = |error| OutboxError::File { path: fresh_path.clone(), error };
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh_path);
+        let file = file.map_err(failed)?;
+        file.try_lock().map_err(|error| failed(error.into()))?;
+        let mut fresh = Self { file, path: fresh_path.clone(), bytes: 0, broken: false };
+        fresh.append(entry)?;
+        std::fs::rename(&fresh_path, &self.path).map_err(failed)?;
+        (self.file, self.bytes, self.broken) = (fresh.file, fresh.bytes, false);
         Ok(())
     }
 
@@ -104,13 +152,17 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError::File`].
     pub fn clear(&mut self) -> Result<(), OutboxError> {
-        if self.bytes == 0 {
+        if self.bytes == 0 && !self.broken {
             return Ok(());
         }
-        let cleared = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)).map(|_| ()));
-        cleared.map_err(|error| OutboxError::File { path: self.path.clone(), error })?;
-        self.bytes = 0;
+        self.cut_to(0).map_err(|error| OutboxError::File { path: self.path.clone(), error })?;
+        (self.bytes, self.broken) = (0, false);
         Ok(())
+    }
+
+    fn cut_to(&mut self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)?;
+        self.file.seek(SeekFrom::Start(bytes)).map(|_| ())
     }
 }
 
@@ -159,9 +211,42 @@ mod tests {
         drop(outbox);
         let (mut outbox, entries) = Outbox::open(dir.path(), &account).unwrap();
         assert_eq!(entries, [entry(1), entry(2), entry(3)]);
+        outbox.replace(&entry(4)).unwrap();
+        outbox.append(&entry(5)).unwrap();
+        drop(outbox);
+        let (mut outbox, entries) = Outbox::open(dir.path(), &account).unwrap();
+        assert_eq!(entries, [entry(4), entry(5)]);
         outbox.clear().unwrap();
         drop(outbox);
         assert!(Outbox::open(dir.path(), &account).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn what_follows_a_failed_write_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let account = sample::account("demo.a");
+        let (mut outbox, _) = Outbox::open(dir.path(), &account).unwrap();
+        outbox.append(&entry(1)).unwrap();
+        // A handle that cannot write stands in for a full disk.
+        let writable = std::mem::replace(&mut outbox.file, File::open(&outbox.path).unwrap());
+        assert!(outbox.append(&entry(2)).is_err());
+        assert!(
+            matches!(outbox.append(&entry(2)), Err(OutboxError::Broken { .. })),
+            "it fails until it is mended"
+        );
+        outbox.file = writable;
+        outbox.clear().unwrap();
+        outbox.append(&entry(3)).unwrap();
+        drop(outbox);
+        assert_eq!(Outbox::open(dir.path(), &account).unwrap().1, [entry(3)]);
+    }
+
+    #[test]
+    fn two_workers_cannot_share_an_outbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let account = sample::account("demo.a");
+        let _held = Outbox::open(dir.path(), &account).unwrap();
+        assert!(matches!(Outbox::open(dir.path(), &account), Err(OutboxError::InUse { .. })));
     }
 
     #[test]

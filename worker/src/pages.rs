@@ -119,6 +119,10 @@ struct Drive {
 /// Drives an account's pages in an isolated context until `shutdown`; the context, with its cookies, is disposed at
 /// the end. Failures of a page are reported and tried again with a growing pause.
 ///
+/// `reports` is to be read until this returns: after `shutdown`, each page still delivers what it had captured by
+/// then, for at most 3 s. In which order reports come is told at [`PageReport`]; each call begins with a login of
+/// which nothing is known, and tells its state again.
+///
 /// # Errors
 /// [`DriveError`]; above all [`DriveError::BrowserDied`], at once when the browser dies.
 pub async fn drive_account(

@@ -31,12 +31,12 @@ use self::manifest::Manifest;
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformError {
     /// A file or folder cannot be read.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("{} cannot be read: {error}", path.display())]
     Read {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// `platform.toml` or a fixture does not say what it should.
     #[error("{}:{line}: {message}", path.display())]
@@ -228,8 +228,7 @@ impl Platform {
     /// # Errors
     /// [`PlatformError`], naming file, line and remedy, for the first thing that is wrong.
     pub fn load(dir: &Path) -> Result<Self, PlatformError> {
-        let dir =
-            &dir.canonicalize().map_err(|source| PlatformError::Read { path: dir.to_owned(), source })?;
+        let dir = &dir.canonicalize().map_err(|error| PlatformError::Read { path: dir.to_owned(), error })?;
         let manifest = Manifest::read(dir)?;
         let library = dir.parent().unwrap_or(dir).join("lib");
         let mut filters = Vec::with_capacity(manifest.captures.len());

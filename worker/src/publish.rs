@@ -16,10 +16,13 @@ use snapfleet_protocol::{
     AccountId, InstanceId, Record, Snapshot, SnapshotId, SnapshotKind, Topic, UnixMs, WireVersion,
     decode_snapshot, encode_snapshot,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// From this many failed tries of one publish on, the account is shown as failing.
+const TROUBLE_AFTER_ATTEMPTS: u32 = 3;
 /// Room for a message's headers within the broker's limit, in bytes.
 const HEADERS_BYTES: usize = 2 * 1024;
 /// The most records in one message, before its size is looked at.
@@ -60,11 +63,16 @@ pub enum ClaimError {
     /// The claim was not stored.
     #[error("the claim is not stored: {0}")]
     Publish(#[from] PublishError),
+    /// No higher epoch exists: the subject holds the highest of all.
+    #[error("the account's subject holds epoch {0}, above which there is none: purge the subject")]
+    NoHigherEpoch(u64),
 }
 
 /// Publishes one account's snapshots within one term.
 #[derive(Debug)]
 pub struct Publisher {
+    /// Why nothing goes through, once it has not for a few tries.
+    trouble: watch::Sender<Option<String>>,
     account: AccountId,
     instance: InstanceId,
     epoch: u64,
@@ -78,11 +86,13 @@ pub struct Publisher {
 
 /// What the stream knows of an account, read back by a new holder.
 #[derive(Debug, Default)]
-pub struct History {
+struct History {
     /// Highest epoch on the subject.
-    pub epoch: u64,
+    epoch: u64,
+    /// Highest epoch of a message with records: a claim alone has overwritten nothing.
+    data_epoch: u64,
     /// Stream sequence of its last message; 0 if there is none.
-    pub last: u64,
+    last: u64,
     /// Bytes of its last full, where there is one, and of the deltas since.
     full_bytes: Option<usize>,
     delta_bytes: usize,
@@ -100,6 +110,9 @@ impl History {
             }
         };
         self.epoch = self.epoch.max(snapshot.epoch);
+        if snapshot.kind != SnapshotKind::Claim {
+            self.data_epoch = self.data_epoch.max(snapshot.epoch);
+        }
         match snapshot.kind {
             SnapshotKind::Full => {
                 let earlier_parts = if snapshot.part > 1 { self.full_bytes.unwrap_or(0) } else { 0 };
@@ -118,7 +131,8 @@ impl History {
 
 impl Publisher {
     /// Reads the account's messages back, giving their records to `restore`, and publishes the claim of a new
-    /// term. Returns the publisher and the epoch of the term before.
+    /// term, which is stored only if nobody has published meanwhile. Returns the publisher and the last epoch in
+    /// which anybody published records.
     ///
     /// # Errors
     /// [`ClaimError`]; the account is then not held, and the caller tries again.
@@ -132,24 +146,27 @@ impl Publisher {
         let subject = Topic::Snapshot.subject(account);
         let mut history = History::default();
         read_on(broker, &subject, &mut history, &mut restore).await?;
+        let epoch = history.epoch.checked_add(1).ok_or(ClaimError::NoHigherEpoch(history.epoch))?;
         let mut publisher = Self {
+            trouble: watch::channel(None).0,
             account: account.clone(),
             instance: instance.clone(),
-            epoch: history.epoch + 1,
+            epoch,
             seq: 0,
             last: history.last,
             full_bytes: history.full_bytes,
             delta_bytes: history.delta_bytes,
         };
         let claim = publisher.message(SnapshotKind::Claim, 1, 1, now, Vec::new());
-        let (_, message) = claim.map_err(|error| PublishError::Failed(error.to_string()))?;
+        let (_, mut message) = claim.map_err(|error| PublishError::Failed(error.to_string()))?;
+        message.expected_last = Some(history.last);
         match publish(broker, &message).await {
             Ok(ack) if !ack.duplicate => publisher.last = ack.seq,
             Ok(_) | Err(PublishError::Conflict(_)) if publisher.stored_claim(broker, &subject).await? => {}
             Ok(_) => return Err(PublishError::Conflict("a message with the claim's id".to_owned()).into()),
             Err(error) => return Err(error.into()),
         }
-        Ok((publisher, history.epoch))
+        Ok((publisher, history.data_epoch))
     }
 
     /// Whether the subject's newest message is our claim, whose ack was lost.
@@ -159,6 +176,12 @@ impl Publisher {
         let found = messages.iter().find(|stored| message_id(stored) == Some(ours.as_str()));
         self.last = found.map_or(self.last, |stored| stored.seq);
         Ok(found.is_some())
+    }
+
+    /// Tells why nothing goes through, once it has not for a few tries, and when it does again.
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
     }
 
     /// The term.
@@ -329,8 +352,10 @@ impl Publisher {
             match self.attempt(broker, &messages).await {
                 Ok(ack) if !ack.duplicate => {
                     self.last = ack.seq;
+                    self.trouble.send_replace(None);
                     return Outcome::Acked { seq: ack.seq };
                 }
+                Err(PublishError::TooLarge { bytes, .. }) => return Outcome::TooLarge { bytes },
                 // "Duplicate" is what the broker thinks; what stands on the subject is what counts.
                 answer @ (Ok(_) | Err(PublishError::Conflict(_))) => {
                     match self.resolve(broker, &last_id).await {
@@ -339,16 +364,19 @@ impl Publisher {
                                 tracing::error!(account.id = %self.account, snapshot.id = %last_id,
                                 "the broker takes a message for a repeated one that it does not have: ids collide");
                             }
+                            self.trouble.send_replace(None);
                             return outcome;
                         }
                         Err(error) => {
+                            self.tell_trouble(attempt, &error);
                             tracing::warn!(account.id = %self.account, %error, "a conflict cannot be looked into yet");
                         }
                     }
                 }
                 Err(error) => {
+                    self.tell_trouble(attempt, &error);
                     tracing::warn!(account.id = %self.account, snapshot.id = %last_id, attempt, %error,
-                    retry_ms = pause.as_millis() as u64, "publish failed; trying again")
+                        retry_ms = pause.as_millis() as u64, "publish failed; trying again");
                 }
             }
             tokio::select! {
@@ -358,6 +386,12 @@ impl Publisher {
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
         }
         Outcome::Stopped
+    }
+
+    fn tell_trouble(&self, attempt: u32, error: &dyn std::fmt::Display) {
+        if attempt >= TROUBLE_AFTER_ATTEMPTS {
+            self.trouble.send_replace(Some(error.to_string()));
+        }
     }
 
     async fn attempt(&self, broker: &Broker, messages: &[Outgoing]) -> Result<Ack, PublishError> {
@@ -383,11 +417,19 @@ impl Publisher {
                     ours = Some(stored.seq);
                     continue;
                 }
-                let Ok(snapshot) = decode_snapshot(&stored.payload) else { continue };
-                if snapshot.epoch > self.epoch {
+                let snapshot = match decode_snapshot(&stored.payload) {
+                    Ok(snapshot) => snapshot,
+                    Err(error) => {
+                        tracing::warn!(account.id = %self.account, stream.seq = stored.seq, %error,
+                            "a message of somebody else on the account's subject cannot be read");
+                        continue;
+                    }
+                };
+                let others = snapshot.instance != self.instance;
+                if snapshot.epoch > self.epoch || (others && snapshot.epoch == self.epoch) {
                     return Ok(Outcome::Fenced { epoch: snapshot.epoch });
                 }
-                if snapshot.instance != self.instance {
+                if others {
                     let at = snapshot.captured_at;
                     folded.extend(snapshot.into_records().map(|record| (record, at)));
                 }

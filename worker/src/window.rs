@@ -20,6 +20,8 @@ type Key = (RecordKind, RecordId);
 struct Known {
     record: Record,
     seen_at: UnixMs,
+    /// When this process saw what it holds; `None` for what was read back, which may stem from another clock.
+    observed_at: Option<UnixMs>,
     /// Changes with the record: an ack counts only for the revision that was sent.
     revision: u64,
     pending: bool,
@@ -57,9 +59,23 @@ pub struct Window {
 }
 
 impl Window {
-    /// Takes in a record that a page showed. What it tells anew is to be published.
+    /// Takes in a record that a page showed at `at`. What it tells anew is to be published. An older sighting than
+    /// the last one (bodies overtake each other on their way) only tells what was not known.
     pub fn observe(&mut self, record: Record, at: UnixMs) -> Observed {
-        self.put(record, at, true)
+        self.put(record, at, Some(at), true)
+    }
+
+    /// Takes in a record that an earlier start saw and could not publish.
+    pub fn observe_again(&mut self, record: Record, at: UnixMs) -> Observed {
+        self.put(record, at, None, true)
+    }
+
+    /// Takes in a record that was seen before somebody else held the account: it may add, never overwrite.
+    pub fn observe_if_unknown(&mut self, record: Record, at: UnixMs) -> Observed {
+        if self.known.contains_key(&(record.kind(), record.id().clone())) {
+            return Observed::Unchanged;
+        }
+        self.put(record, at, None, true)
     }
 
     /// Takes in a record that the stream holds: newer than what is known, unless that is to be published.
@@ -72,30 +88,32 @@ impl Window {
             known.record.merge(ours);
             return;
         }
-        self.put(record, at, false);
+        self.put(record, at, None, false);
     }
 
-    /// Takes in a record that was seen before somebody else held the account: it may add, never overwrite.
-    pub fn observe_if_unknown(&mut self, record: Record, at: UnixMs) -> Observed {
-        if self.known.contains_key(&(record.kind(), record.id().clone())) {
-            return Observed::Unchanged;
-        }
-        self.put(record, at, true)
-    }
-
-    fn put(&mut self, record: Record, at: UnixMs, pending: bool) -> Observed {
+    fn put(&mut self, record: Record, at: UnixMs, observed_at: Option<UnixMs>, pending: bool) -> Observed {
         let key = (record.kind(), record.id().clone());
         let Some(known) = self.known.get_mut(&key) else {
             self.revisions += 1;
             if pending {
                 self.pending.insert(self.revisions, key.clone());
             }
-            self.known.insert(key, Known { record, seen_at: at, revision: self.revisions, pending });
+            let revision = self.revisions;
+            self.known.insert(key, Known { record, seen_at: at, observed_at, revision, pending });
             return Observed::New;
         };
+        let overtaken = observed_at.is_some() && observed_at < known.observed_at;
+        let merged = if overtaken {
+            let mut older = record;
+            older.merge(known.record.clone());
+            older
+        } else {
+            let mut newer = known.record.clone();
+            newer.merge(record);
+            newer
+        };
         known.seen_at = known.seen_at.max(at);
-        let mut merged = known.record.clone();
-        merged.merge(record);
+        known.observed_at = known.observed_at.max(observed_at);
         if merged == known.record {
             return Observed::Unchanged;
         }
@@ -164,10 +182,15 @@ impl Window {
         }
     }
 
-    /// Gives up a record that cannot be published at all; the caller has told of it.
-    pub fn drop_oldest_pending(&mut self) -> Option<Record> {
-        let (_, key) = self.pending.pop_first()?;
-        self.known.remove(&key).map(|known| known.record)
+    /// Gives up the first record of what was to be sent, because it cannot be published at all. One that changed
+    /// meanwhile is another record: it stays, and is tried again.
+    pub fn give_up_first(&mut self, sent: &Sent) -> Option<Record> {
+        let (key, revision) = sent.0.first()?;
+        if self.known.get(key)?.revision != *revision {
+            return None;
+        }
+        self.pending.remove(revision);
+        self.known.remove(key).map(|known| known.record)
     }
 
     /// Marks everything as lacking in the stream: the stream was emptied.
@@ -251,6 +274,40 @@ mod tests {
         assert_eq!(window.observe_if_unknown(comment(1, "older"), NOW), Observed::Unchanged);
         assert_eq!(window.observe_if_unknown(comment(2, "unknown"), NOW), Observed::New);
         assert_eq!(window.delta(10).0, [comment(2, "unknown")]);
+    }
+
+    #[test]
+    fn an_overtaken_sighting_tells_only_what_was_not_known() {
+        let mut window = Window::default();
+        let (earlier, later) = (UnixMs(NOW.0 - 100), NOW);
+        window.observe(comment(1, "edited"), later);
+        assert_eq!(window.observe(comment(1, "before the edit"), earlier), Observed::Unchanged);
+        let mut likes = sample::comment(1, 1, "before the edit");
+        likes.like_count = Some(3);
+        assert_eq!(window.observe(Record::Comment(likes), earlier), Observed::Changed);
+        let (records, _) = window.delta(10);
+        let [Record::Comment(told)] = records.as_slice() else { panic!("{records:?}") };
+        assert_eq!((told.text.as_deref(), told.like_count), (Some("edited"), Some(3)));
+    }
+
+    #[test]
+    fn what_another_clock_dated_later_does_not_hold_back_what_is_seen_now() {
+        let mut window = Window::default();
+        window.restore(comment(1, "by a host whose clock is ahead"), UnixMs(NOW.0 + 300_000));
+        assert_eq!(window.observe(comment(1, "seen now"), NOW), Observed::Changed);
+    }
+
+    #[test]
+    fn only_the_record_that_was_too_large_is_given_up() {
+        let mut window = Window::default();
+        window.observe(comment(1, "huge"), NOW);
+        window.observe(comment(2, "innocent"), NOW);
+        let (_, sent) = window.delta(1);
+        window.observe(comment(1, "edited, and small now"), NOW);
+        assert_eq!(window.give_up_first(&sent), None);
+        let (_, sent) = window.delta(1);
+        assert_eq!(window.give_up_first(&sent), Some(comment(2, "innocent")));
+        assert_eq!(window.delta(10).0, [comment(1, "edited, and small now")]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::error::ApiError;
-use super::params::{self, LIMIT_MAX, PageParams, Params};
+use super::params::{self, ChangeParams, LIMIT_MAX, Params};
 use super::view::{ChangeView, cursor_text};
 use crate::store::{ChangeBounds, FeedId, Query, StoreError};
 
@@ -67,6 +67,8 @@ impl ChangeCursor {
 pub(crate) enum Start {
     /// At the oldest change that is kept.
     Oldest,
+    /// At the last so many; where fewer are kept, at the oldest.
+    Last(u64),
     /// Behind the newest.
     Now,
     /// Behind a cursor.
@@ -89,6 +91,7 @@ pub(crate) fn read(
     let bounds = query.change_bounds()?;
     let from = match start {
         Start::Oldest => Ok(bounds.oldest.saturating_sub(1)),
+        Start::Last(number) => Ok(bounds.newest.saturating_sub(*number).max(bounds.oldest.saturating_sub(1))),
         Start::Now => Ok(bounds.newest),
         Start::After(cursor) => cursor.resume(&bounds),
     };
@@ -118,15 +121,23 @@ pub(crate) fn read(
 /// A page of changes and where it ends.
 pub(crate) type ChangePage = (Vec<Box<RawValue>>, String);
 
-/// Reads a page behind the cursor `after`, or from the oldest change kept. The inner error is the client's.
+/// Reads a page behind the cursor `after`, or of the `last` so many, or from the oldest change kept. The inner error
+/// is the client's.
 pub(crate) fn page(
     query: &Query,
     after: Option<&str>,
+    last: Option<u64>,
     limit: usize,
 ) -> Result<Result<ChangePage, ApiError>, StoreError> {
-    let start = match after.map(ChangeCursor::parse).transpose() {
-        Ok(cursor) => cursor.map_or(Start::Oldest, Start::After),
-        Err(error) => return Ok(Err(error)),
+    let start = match (after, last) {
+        (Some(_), Some(_)) => {
+            return Ok(Err(ApiError::BadRequest("after and last exclude each other: give one".to_owned())));
+        }
+        (Some(after), None) => match ChangeCursor::parse(after) {
+            Ok(cursor) => Start::After(cursor),
+            Err(error) => return Ok(Err(error)),
+        },
+        (None, last) => last.map_or(Start::Oldest, Start::Last),
     };
     let changes = match read(query, &start, limit)? {
         Ok(changes) => changes,
@@ -144,10 +155,10 @@ fn no_json(n: u64, error: &serde_json::Error) -> StoreError {
 
 pub(crate) async fn list(
     State(state): State<ApiState>,
-    Params(asked): Params<PageParams>,
+    Params(asked): Params<ChangeParams>,
 ) -> Result<Json<ChangesView>, ApiError> {
     let limit = params::limit(asked.limit, LIMIT_MAX)?;
-    let read = state.store.read(move |query| page(query, asked.after.as_deref(), limit)).await;
+    let read = state.store.read(move |query| page(query, asked.after.as_deref(), asked.last, limit)).await;
     let (items, next) = read??;
     Ok(Json(ChangesView { items, next }))
 }

@@ -71,6 +71,16 @@ pub(crate) struct PageParams {
     pub(crate) after: Option<String>,
 }
 
+/// A page of the change log.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeParams {
+    pub(crate) limit: Option<usize>,
+    pub(crate) after: Option<String>,
+    /// Starts at the last so many changes, in place of `after`.
+    pub(crate) last: Option<u64>,
+}
+
 /// One record of an account.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -19,6 +19,15 @@ const PAGE_ROWS: u64 = 500;
 /// How often a master that has no more is asked again.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
 
+/// Where to read on.
+enum From {
+    Oldest,
+    /// At the last so many.
+    Last(u64),
+    /// Behind a cursor.
+    After(String),
+}
+
 #[derive(Deserialize)]
 struct Answer {
     items: Vec<Box<RawValue>>,
@@ -30,15 +39,21 @@ pub(crate) async fn run(args: &ChangesArgs, out: &mut impl Write) -> Result<Exit
     if args.follow && matches!(source, Source::File(_)) {
         return Err(CliError::FollowAtRest);
     }
-    let (mut after, mut left) = (args.after.clone(), args.limit.unwrap_or(u64::MAX));
+    let limit = args.limit.unwrap_or(u64::MAX);
+    let (mut from, mut left) = match (&args.after, args.newest) {
+        (Some(after), _) => (From::After(after.clone()), limit),
+        // The limit says where to begin; whoever follows then sees all that comes.
+        (None, true) => (From::Last(limit), if args.follow { u64::MAX } else { limit }),
+        (None, false) => (From::Oldest, limit),
+    };
     while left > 0 {
-        let page = read(&source, after.as_deref(), left.min(PAGE_ROWS)).await?;
+        let page = read(&source, &from, left.min(PAGE_ROWS)).await?;
         for item in &page.items {
             if args.read.json { write_json(out, item, false)? } else { print(out, item)? }
         }
         left = left.saturating_sub(page.items.len() as u64);
         let none = page.items.is_empty();
-        after = Some(page.next);
+        from = From::After(page.next);
         if !none {
             continue;
         }
@@ -54,13 +69,22 @@ pub(crate) async fn run(args: &ChangesArgs, out: &mut impl Write) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-async fn read(source: &Source, after: Option<&str>, limit: u64) -> Result<Answer, CliError> {
+async fn read(source: &Source, from: &From, limit: u64) -> Result<Answer, CliError> {
+    let (after, last) = match from {
+        From::Oldest => (None, None),
+        From::Last(number) => (None, Some(*number)),
+        From::After(cursor) => (Some(cursor.as_str()), None),
+    };
     match source {
         Source::Master(master) => {
-            let after = after.map(|after| format!("&after={}", encoded(after))).unwrap_or_default();
-            master.get(&format!("/api/v1/changes?limit={limit}{after}")).await
+            let from = match from {
+                From::Oldest => String::new(),
+                From::Last(number) => format!("&last={number}"),
+                From::After(cursor) => format!("&after={}", encoded(cursor)),
+            };
+            master.get(&format!("/api/v1/changes?limit={limit}{from}")).await
         }
-        Source::File(query) => match change_page(query, after, limit as usize)? {
+        Source::File(query) => match change_page(query, after, last, limit as usize)? {
             Ok((items, next)) => Ok(Answer { items, next }),
             Err(ApiError::CursorGone { detail, .. } | ApiError::BadRequest(detail)) => {
                 Err(CliError::Cursor(detail))

@@ -61,7 +61,7 @@ fn print(out: &mut impl Write, letter: &DeadLetterView) -> io::Result<()> {
         let records = &snapshot.records;
         writeln!(
             out,
-            "    {} of {} by {}, epoch {}, seq {}: {} contents, {} comments, {} conversations, {} direct messages, \
+            "    {} of {} by {}, term {}, seq {}: {} contents, {} comments, {} conversations, {} direct messages, \
              {} notifications",
             plain(&snapshot.snapshot_kind),
             snapshot.account,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::process::Process;
 use super::profile::Profile;
 use super::{BrowserConfig, BrowserError};
+use crate::capture::Clock;
 
 /// How long a browser that was asked to close may take before it is killed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,6 +54,7 @@ pub struct Browser {
     died: CancellationToken,
     cleaned: CancellationToken,
     call_timeout: Duration,
+    clock: Clock,
 }
 
 impl Browser {
@@ -76,7 +78,8 @@ impl Browser {
         let cleaned = CancellationToken::new();
         tokio::spawn(poll_handler(handler, died.clone()));
         tokio::spawn(clean_up(process.exited().clone(), died.clone(), cleaned.clone(), profile));
-        let browser = Self { cdp, process, died, cleaned, call_timeout: config.call_timeout };
+        let browser =
+            Self { cdp, process, died, cleaned, call_timeout: config.call_timeout, clock: Clock::default() };
         match browser.call("browser version", browser.cdp.version()).await {
             Ok(version) => {
                 tracing::info!(
@@ -109,6 +112,11 @@ impl Browser {
 
     pub(crate) fn call_timeout(&self) -> Duration {
         self.call_timeout
+    }
+
+    /// The time of its events.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(crate) fn cdp(&self) -> &chromiumoxide::Browser {

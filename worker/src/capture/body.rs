@@ -8,9 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chromiumoxide::Page;
 use chromiumoxide::cdp::browser_protocol::network::{GetResponseBodyParams, RequestId};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::PageReport;
+use super::budget::Budget;
 use super::matcher::Wanted;
 use crate::browser::Browser;
 
@@ -19,14 +20,16 @@ const BODY_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// After a crash of the page, what is in flight gets this long: the browser may hold the body outside of it.
 const CRASH_GRACE: Duration = Duration::from_secs(2);
 
-/// Fetches the body of a finished response and turns it into what is reported of it.
+/// Fetches the body of a finished response and turns it into what is reported of it; the body is counted until it
+/// is dropped.
 pub(super) async fn fetch(
     browser: Arc<Browser>,
     page: Page,
     request: RequestId,
     wanted: Wanted,
-    finished_at_ms: i64,
     mut crashes: watch::Receiver<u64>,
+    budget: Budget,
+    reserved: OwnedSemaphorePermit,
 ) -> Vec<PageReport> {
     let limit = browser.call_timeout().min(BODY_TIMEOUT_MAX);
     let call = page.execute(GetResponseBodyParams::new(request));
@@ -46,7 +49,7 @@ pub(super) async fn fetch(
         Err(error) => Err(error.to_string()),
     };
     match body {
-        Ok(body) => wanted.captured(None, &body, finished_at_ms),
+        Ok(body) => wanted.captured(None, &budget.hold(reserved, body), wanted.began_at_ms),
         Err(reason) => wanted.failed(&reason),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{BODY_BYTES_MAX, CaptureRule, Captured, PageReport, Source, now_ms};
+use super::{BODY_BYTES_MAX, CaptureRule, Captured, PageReport, Source, budget};
 
 /// Requests followed at once; the oldest is given up beyond it.
 pub(super) const OPEN_MAX: usize = 4096;
@@ -22,9 +22,19 @@ pub(super) struct Wanted {
     pub(super) url: String,
     /// Never empty.
     pub(super) rules: Vec<usize>,
+    /// When its response had begun to arrive: the moment to which the body belongs.
+    pub(super) began_at_ms: i64,
+    /// Bytes of the body over the network, as far as known; 0 if not.
+    sent_bytes: u64,
+    compressed: bool,
 }
 
 impl Wanted {
+    /// How large the body probably is.
+    pub(super) fn expected_bytes(&self) -> usize {
+        budget::expected_bytes(self.sent_bytes, self.compressed)
+    }
+
     pub(super) fn failed(&self, reason: &str) -> Vec<PageReport> {
         let failed = |rule: &usize| PageReport::CaptureFailed {
             rule: Some(*rule),
@@ -59,6 +69,31 @@ pub(super) struct Head<'a> {
     pub(super) status: i64,
     pub(super) mime_type: &'a str,
     pub(super) content_type: Option<&'a str>,
+    /// What the server says of the body's length, 0 if nothing.
+    pub(super) content_length: u64,
+    pub(super) compressed: bool,
+    pub(super) at_ms: i64,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Whole, after so many bytes over the network.
+    Whole { sent_bytes: u64 },
+    /// Not, and why.
+    Failed(String),
+}
+
+impl End {
+    fn of(self, mut wanted: Wanted) -> Step {
+        match self {
+            Self::Whole { sent_bytes } => {
+                wanted.sent_bytes = wanted.sent_bytes.max(sent_bytes);
+                Step::Fetch(wanted)
+            }
+            Self::Failed(reason) => Step::Report(wanted.failed(&reason)),
+        }
+    }
 }
 
 /// What follows from an event.
@@ -78,7 +113,7 @@ pub(super) struct Matcher {
     rules: Arc<Vec<CaptureRule>>,
     responses: Open,
     streams: Open,
-    ended: VecDeque<(String, Option<String>)>,
+    ended: VecDeque<(String, End)>,
     early: VecDeque<Early>,
     early_bytes: usize,
 }
@@ -135,7 +170,13 @@ impl Matcher {
         self.rules.iter().any(|rule| rule.source == source)
     }
 
-    fn wanted(&self, source: Source, url: &str, allows: impl Fn(&CaptureRule) -> bool) -> Option<Wanted> {
+    fn wanted(
+        &self,
+        source: Source,
+        url: &str,
+        at_ms: i64,
+        allows: impl Fn(&CaptureRule) -> bool,
+    ) -> Option<Wanted> {
         let path_matches = |rule: &CaptureRule| rule.source == source && rule.path.matches_url(url);
         let rules: Vec<usize> = self
             .rules
@@ -144,19 +185,23 @@ impl Matcher {
             .filter(|(_, rule)| path_matches(rule) && allows(rule))
             .map(|(index, _)| index)
             .collect();
-        (!rules.is_empty()).then(|| Wanted { url: url.to_owned(), rules })
+        let url = url.to_owned();
+        (!rules.is_empty()).then_some(Wanted {
+            url,
+            rules,
+            began_at_ms: at_ms,
+            sent_bytes: 0,
+            compressed: false,
+        })
     }
 
     /// The final response of a request has begun.
     pub(super) fn response(&mut self, request: &str, head: &Head<'_>) -> Step {
-        let Some(wanted) = self.wanted(Source::Response, head.url, |rule| allows(rule, head)) else {
-            return Step::Nothing;
-        };
+        let wanted = self.wanted(Source::Response, head.url, head.at_ms, |rule| allows(rule, head));
+        let Some(mut wanted) = wanted else { return Step::Nothing };
+        (wanted.sent_bytes, wanted.compressed) = (head.content_length, head.compressed);
         if let Some(at) = self.ended.iter().position(|(ended, _)| ended == request) {
-            return match self.ended.remove(at).and_then(|(_, error)| error) {
-                None => Step::Fetch(wanted),
-                Some(error) => Step::Report(wanted.failed(&error)),
-            };
+            return self.ended.remove(at).map_or(Step::Nothing, |(_, end)| end.of(wanted));
         }
         match self.responses.insert(request, Some(wanted)) {
             None => Step::Nothing,
@@ -165,24 +210,21 @@ impl Matcher {
     }
 
     /// A request ended, well or with an error.
-    pub(super) fn ended(&mut self, request: &str, error: Option<&str>) -> Step {
+    pub(super) fn ended(&mut self, request: &str, end: End) -> Step {
         self.streams.remove(request);
-        match (self.responses.remove(request), error) {
-            (Some(wanted), None) => Step::Fetch(wanted),
-            (Some(wanted), Some(error)) => Step::Report(wanted.failed(error)),
-            (None, _) => {
-                if self.ended.len() >= EARLY_MAX {
-                    self.ended.pop_front();
-                }
-                self.ended.push_back((request.to_owned(), error.map(str::to_owned)));
-                Step::Nothing
-            }
+        if let Some(wanted) = self.responses.remove(request) {
+            return end.of(wanted);
         }
+        if self.ended.len() >= EARLY_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((request.to_owned(), end));
+        Step::Nothing
     }
 
     /// A stream of pushed events or frames was opened; what it pushed before is reported now.
-    pub(super) fn opened(&mut self, source: Source, request: &str, url: &str) -> Step {
-        let wanted = self.wanted(source, url, |_| true);
+    pub(super) fn opened(&mut self, source: Source, request: &str, url: &str, at_ms: i64) -> Step {
+        let wanted = self.wanted(source, url, at_ms, |_| true);
         let (mine, others) = self.early.drain(..).partition(|early: &Early| early.request == request);
         self.early = others;
         self.early_bytes = self.early.iter().map(|early| early.body.len()).sum();
@@ -213,10 +255,10 @@ impl Matcher {
         }
     }
 
-    /// Something was pushed.
-    pub(super) fn pushed(&mut self, request: &str, event: Option<&str>, body: Bytes) -> Step {
+    /// Something was pushed, at this time.
+    pub(super) fn pushed(&mut self, request: &str, event: Option<&str>, body: Bytes, at_ms: i64) -> Step {
         match self.streams.wanted.get(request) {
-            Some(Some(wanted)) => Step::Report(wanted.captured(event, &body, now_ms())),
+            Some(Some(wanted)) => Step::Report(wanted.captured(event, &body, at_ms)),
             Some(None) => Step::Nothing,
             None => {
                 self.early_bytes += body.len();
@@ -224,7 +266,7 @@ impl Matcher {
                     request: request.to_owned(),
                     event: event.map(str::to_owned),
                     body,
-                    at_ms: now_ms(),
+                    at_ms,
                 });
                 while self.early.len() > EARLY_MAX || self.early_bytes > EARLY_BYTES_MAX {
                     let Some(oldest) = self.early.pop_front() else { break };
@@ -267,17 +309,28 @@ mod tests {
     }
 
     fn head(url: &str, status: i64) -> Head<'_> {
-        Head { url, status, mime_type: "application/json", content_type: None }
+        Head {
+            url,
+            status,
+            mime_type: "application/json",
+            content_type: None,
+            content_length: 0,
+            compressed: false,
+            at_ms: 17,
+        }
     }
+
+    const WHOLE: End = End::Whole { sent_bytes: 5 };
 
     #[test]
     fn the_end_may_come_before_the_beginning() {
         let mut matcher = matcher(vec![rule(Source::Response, "/a")]);
         assert!(matches!(matcher.response("1", &head("http://x/a", 200)), Step::Nothing));
-        assert!(matches!(matcher.ended("1", None), Step::Fetch(_)));
-        assert!(matches!(matcher.ended("2", None), Step::Nothing));
-        assert!(matches!(matcher.response("2", &head("http://x/a", 200)), Step::Fetch(_)));
-        assert!(matches!(matcher.ended("3", Some("aborted")), Step::Nothing));
+        let begun = |step| matches!(step, Step::Fetch(wanted) if wanted.began_at_ms == 17 && wanted.expected_bytes() == 5);
+        assert!(begun(matcher.ended("1", WHOLE)));
+        assert!(matches!(matcher.ended("2", WHOLE), Step::Nothing));
+        assert!(begun(matcher.response("2", &head("http://x/a", 200))));
+        assert!(matches!(matcher.ended("3", End::Failed("aborted".into())), Step::Nothing));
         assert!(
             matches!(matcher.response("3", &head("http://x/a", 200)), Step::Report(reports) if reports.len() == 1)
         );
@@ -291,9 +344,9 @@ mod tests {
         missing.status = vec![404];
         let mut matcher = matcher(vec![json, missing]);
         let mut rules_for = |status, mime_type, content_type| {
-            let head = Head { url: "http://x/a", status, mime_type, content_type };
+            let head = Head { mime_type, content_type, ..head("http://x/a", status) };
             matcher.response("1", &head);
-            match matcher.ended("1", None) {
+            match matcher.ended("1", WHOLE) {
                 Step::Fetch(wanted) => wanted.rules,
                 _ => vec![],
             }
@@ -310,9 +363,9 @@ mod tests {
     #[test]
     fn what_is_pushed_before_its_stream_is_known_comes_in_order() {
         let mut matcher = matcher(vec![rule(Source::WebSocket, "/ws")]);
-        matcher.pushed("7", None, Bytes::from_static(b"1"));
-        matcher.pushed("8", None, Bytes::from_static(b"other"));
-        matcher.pushed("7", None, Bytes::from_static(b"2"));
+        matcher.pushed("7", None, Bytes::from_static(b"1"), 9);
+        matcher.pushed("8", None, Bytes::from_static(b"other"), 9);
+        matcher.pushed("7", None, Bytes::from_static(b"2"), 9);
         let bodies = |step| match step {
             Step::Report(reports) => reports
                 .into_iter()
@@ -323,10 +376,10 @@ mod tests {
                 .collect::<Vec<_>>(),
             _ => vec![],
         };
-        assert_eq!(bodies(matcher.opened(Source::WebSocket, "7", "ws://x/ws")), ["1", "2"]);
-        assert_eq!(bodies(matcher.pushed("7", None, Bytes::from_static(b"3"))), ["3"]);
-        assert!(bodies(matcher.opened(Source::WebSocket, "8", "ws://x/else")).is_empty());
-        assert!(bodies(matcher.pushed("8", None, Bytes::from_static(b"4"))).is_empty());
+        assert_eq!(bodies(matcher.opened(Source::WebSocket, "7", "ws://x/ws", 1)), ["1", "2"]);
+        assert_eq!(bodies(matcher.pushed("7", None, Bytes::from_static(b"3"), 9)), ["3"]);
+        assert!(bodies(matcher.opened(Source::WebSocket, "8", "ws://x/else", 1)).is_empty());
+        assert!(bodies(matcher.pushed("8", None, Bytes::from_static(b"4"), 9)).is_empty());
     }
 
     #[test]
@@ -334,7 +387,7 @@ mod tests {
         let mut matcher = matcher(vec![rule(Source::Response, "/a"), rule(Source::Response, "/*")]);
         for request in ["1", "2"] {
             matcher.response(request, &head("http://x/a", 200));
-            assert!(matches!(matcher.ended(request, None), Step::Fetch(wanted) if wanted.rules == [0, 1]));
+            assert!(matches!(matcher.ended(request, WHOLE), Step::Fetch(wanted) if wanted.rules == [0, 1]));
         }
     }
 
@@ -348,8 +401,8 @@ mod tests {
             matches!(matcher.response("last", &head("http://x/a", 200)), Step::Report(r) if r.len() == 1)
         );
         for n in 0..2 * EARLY_MAX {
-            matcher.ended(&format!("e{n}"), None);
-            matcher.pushed(&format!("p{n}"), None, Bytes::from_static(&[0; 4096]));
+            matcher.ended(&format!("e{n}"), WHOLE);
+            matcher.pushed(&format!("p{n}"), None, Bytes::from_static(&[0; 4096]), 9);
         }
         assert_eq!(matcher.ended.len(), EARLY_MAX);
         assert!(matcher.early_bytes <= EARLY_BYTES_MAX);

@@ -23,7 +23,9 @@ pub struct Captured {
     pub event: Option<String>,
     /// The body, decoded; the data of an event; the payload of a frame.
     pub body: Bytes,
-    /// When the browser had received it whole, in milliseconds of the wall clock.
+    /// The moment to which the content belongs, in milliseconds of the wall clock: when the answer to a request had
+    /// begun to arrive (its body may have taken longer), when an event or frame had arrived. Told by the browser's
+    /// clock, so it orders all captures of one browser; the reports themselves may come in another order.
     pub captured_at_ms: i64,
 }
 
@@ -39,6 +41,13 @@ impl fmt::Debug for Captured {
 }
 
 /// What happened on the pages of an account.
+///
+/// The order of reports, within one drive of an account: where there is a login plan, [`Self::LoggedIn`] or
+/// [`Self::LoggedOut`] comes before the first [`Self::PageLoaded`], and again on each change; each drive begins with
+/// nothing told. Each load of a page then ends in one `PageLoaded` or [`Self::PageFailed`], and a page that failed
+/// for want of a login marker is told as loaded when a marker appears after all. Captures come at any time, also
+/// before the page that fetched them is told as loaded. A page that shows the login form has loaded: that the
+/// account is logged out is told by `LoggedOut` alone.
 #[derive(Debug, Clone)]
 pub enum PageReport {
     /// A body or frame that a rule asked for.
@@ -59,7 +68,7 @@ pub enum PageReport {
         /// Why, for people.
         reason: String,
     },
-    /// A page has loaded.
+    /// A page has loaded, and whether the account is logged in is known if there is a way to know.
     PageLoaded {
         /// The page's name.
         page: String,

@@ -1,23 +1,29 @@
 //! The browser's network events, told apart and turned into what is to be fetched or reported.
+//!
+//! There is one queue for each kind of event, and between kinds their order is lost. What is told of time is
+//! therefore the event's own, never the moment at which it is taken out of its queue.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chromiumoxide::cdp::browser_protocol::network::{
-    EventEventSourceMessageReceived, EventLoadingFailed, EventLoadingFinished, EventResponseReceived,
-    EventWebSocketClosed, EventWebSocketCreated, EventWebSocketFrameReceived, RequestId, ResourceType,
+    EventEventSourceMessageReceived, EventLoadingFailed, EventLoadingFinished, EventRequestWillBeSent,
+    EventResponseReceived, EventWebSocketClosed, EventWebSocketCreated, EventWebSocketFrameReceived,
+    MonotonicTime, RequestId, ResourceType,
 };
 use chromiumoxide::cdp::{Event, IntoEventKind};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, SelectAll};
 
-use super::matcher::{Head, Matcher, Step, Wanted};
+use super::clock::Clock;
+use super::matcher::{End, Head, Matcher, Step, Wanted};
 use super::report::PageReport;
 use super::{Source, body, now_ms};
 use crate::browser::{CallError, Tab};
 
 /// What the browser told of the tab's network.
 pub(super) enum Signal {
+    Sent(Arc<EventRequestWillBeSent>),
     Response(Arc<EventResponseReceived>),
     Finished(Arc<EventLoadingFinished>),
     Failed(Arc<EventLoadingFailed>),
@@ -33,12 +39,13 @@ pub(super) type Signals = SelectAll<BoxStream<'static, Signal>>;
 /// One place in the order of reports.
 pub(super) enum Slot {
     Ready(Vec<PageReport>),
-    Fetch { request: RequestId, wanted: Wanted, finished_at_ms: i64 },
+    Fetch { request: RequestId, wanted: Wanted },
 }
 
 /// The tab's events, of the kinds that the rules look at.
 pub(super) async fn subscribe(tab: &Tab, matcher: &Matcher) -> Result<Signals, CallError> {
     let mut signals = vec![
+        events(tab, Signal::Sent).await?,
         events(tab, Signal::Response).await?,
         events(tab, Signal::Finished).await?,
         events(tab, Signal::Failed).await?,
@@ -63,14 +70,20 @@ async fn events<T: IntoEventKind + Event + Unpin>(
 }
 
 /// What follows from one event.
-pub(super) fn take(matcher: &mut Matcher, signal: Signal) -> Option<Slot> {
+pub(super) fn take(matcher: &mut Matcher, clock: &Clock, signal: Signal) -> Option<Slot> {
+    let wall_ms = |at: &MonotonicTime| clock.wall_ms(*at.inner(), now_ms());
     let (step, request) = match signal {
+        Signal::Sent(event) => {
+            clock.learn(*event.timestamp.inner(), *event.wall_time.inner());
+            return None;
+        }
         Signal::Response(event) => {
             let request = event.request_id.clone();
-            let response = &event.response;
+            let (response, at_ms) = (&event.response, wall_ms(&event.timestamp));
+            let headers = response.headers.inner();
             let step = match event.r#type {
                 ResourceType::EventSource => {
-                    matcher.opened(Source::EventSource, request.inner(), &response.url)
+                    matcher.opened(Source::EventSource, request.inner(), &response.url, at_ms)
                 }
                 ResourceType::Preflight => return None,
                 _ => matcher.response(
@@ -79,30 +92,39 @@ pub(super) fn take(matcher: &mut Matcher, signal: Signal) -> Option<Slot> {
                         url: &response.url,
                         status: response.status,
                         mime_type: &response.mime_type,
-                        content_type: content_type(response.headers.inner()),
+                        content_type: header(headers, "content-type"),
+                        content_length: header(headers, "content-length")
+                            .and_then(|value| value.trim().parse().ok())
+                            .unwrap_or(0),
+                        compressed: header(headers, "content-encoding").is_some(),
+                        at_ms,
                     },
                 ),
             };
             (step, request)
         }
-        Signal::Finished(event) => (matcher.ended(event.request_id.inner(), None), event.request_id.clone()),
+        Signal::Finished(event) => {
+            let end = End::Whole { sent_bytes: event.encoded_data_length.max(0.0) as u64 };
+            (matcher.ended(event.request_id.inner(), end), event.request_id.clone())
+        }
         Signal::Failed(event) => {
             let reason = format!("the page did not get it: {}", event.error_text);
-            (matcher.ended(event.request_id.inner(), Some(&reason)), event.request_id.clone())
+            (matcher.ended(event.request_id.inner(), End::Failed(reason)), event.request_id.clone())
         }
         Signal::Pushed(event) => {
             let body = Bytes::copy_from_slice(event.data.as_bytes());
-            let step = matcher.pushed(event.request_id.inner(), Some(&event.event_name), body);
+            let at_ms = wall_ms(&event.timestamp);
+            let step = matcher.pushed(event.request_id.inner(), Some(&event.event_name), body, at_ms);
             (step, event.request_id.clone())
         }
         Signal::SocketOpened(event) => {
-            let step = matcher.opened(Source::WebSocket, event.request_id.inner(), &event.url);
+            let step = matcher.opened(Source::WebSocket, event.request_id.inner(), &event.url, now_ms());
             (step, event.request_id.clone())
         }
         Signal::SocketFrame(event) => {
             let frame = &event.response;
             let step = match body::frame_payload(frame.opcode, &frame.payload_data) {
-                Ok(body) => matcher.pushed(event.request_id.inner(), None, body),
+                Ok(body) => matcher.pushed(event.request_id.inner(), None, body, wall_ms(&event.timestamp)),
                 Err(reason) => matcher.unreadable(event.request_id.inner(), &reason),
             };
             (step, event.request_id.clone())
@@ -113,12 +135,11 @@ pub(super) fn take(matcher: &mut Matcher, signal: Signal) -> Option<Slot> {
         Step::Nothing => None,
         Step::Report(reports) if reports.is_empty() => None,
         Step::Report(reports) => Some(Slot::Ready(reports)),
-        Step::Fetch(wanted) => Some(Slot::Fetch { request, wanted, finished_at_ms: now_ms() }),
+        Step::Fetch(wanted) => Some(Slot::Fetch { request, wanted }),
     }
 }
 
-fn content_type(headers: &serde_json::Value) -> Option<&str> {
-    headers.as_object()?.iter().find_map(|(name, value)| {
-        if name.eq_ignore_ascii_case("content-type") { value.as_str() } else { None }
-    })
+fn header<'a>(headers: &'a serde_json::Value, wanted: &str) -> Option<&'a str> {
+    let mut headers = headers.as_object()?.iter();
+    headers.find_map(|(name, value)| if name.eq_ignore_ascii_case(wanted) { value.as_str() } else { None })
 }

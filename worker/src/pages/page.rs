@@ -145,7 +145,7 @@ async fn crash(crashes: &mut watch::Receiver<u64>) {
 
 /// One load of the page, and then whatever happens until the next one is due.
 async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> {
-    let mut logins = load_logged_in(drive, plan, tab).await?;
+    let (mut logins, mut told) = load_logged_in(drive, plan, tab).await?;
     if let Some(scroll_plan) = &plan.scroll {
         scroll::scroll(tab, scroll_plan).await?;
     }
@@ -166,20 +166,27 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
             tab.evaluate::<bool>("ask whether the page lives", "true".into()).await?;
             continue;
         };
-        if login.look(tab, &drive.reporter, logins).await? == Standing::JustIn {
+        let standing = login.look(tab, &drive.reporter, logins).await?;
+        if standing == Standing::JustIn {
             logins = login.logins().await;
             if !shows(tab, plan).await? {
                 return Ok(());
             }
         }
+        if !told && standing != Standing::Unclear {
+            drive.loaded(plan).await?;
+            told = true;
+        }
     }
 }
 
-/// Loads the page, logging in where needed; returns how many logins there were by then.
-async fn load_logged_in(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<u64, Trouble> {
+/// Loads the page, logging in where needed, and tells that it is loaded once the login's state is known; returns how
+/// many logins there were by then, and whether it was told.
+async fn load_logged_in(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(u64, bool), Trouble> {
     let Some(login) = &drive.login else {
         load(drive, plan, tab).await?;
-        return Ok(0);
+        drive.loaded(plan).await?;
+        return Ok((0, true));
     };
     let mut logins = 0;
     for _ in 0..RELOADS_MAX {
@@ -189,7 +196,7 @@ async fn load_logged_in(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<u64
             Standing::In | Standing::Out => break,
             Standing::Unclear => {
                 drive.failed(plan, "neither login marker appeared".into()).await?;
-                break;
+                return Ok((logins, false));
             }
             Standing::JustIn => {
                 logins = login.logins().await;
@@ -199,7 +206,8 @@ async fn load_logged_in(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<u64
             }
         }
     }
-    Ok(logins)
+    drive.loaded(plan).await?;
+    Ok((logins, true))
 }
 
 /// What the page says of its load.
@@ -235,7 +243,6 @@ async fn load(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> 
     if slow {
         tracing::warn!(account.id = %drive.reporter.account(), page.name = plan.name, "page loads slowly");
     }
-    drive.reporter.send(PageReport::PageLoaded { page: plan.name.clone() }).await?;
     Ok(())
 }
 
@@ -252,6 +259,10 @@ async fn shows(tab: &Tab, plan: &PagePlan) -> Result<bool, Trouble> {
 }
 
 impl Drive {
+    async fn loaded(&self, plan: &PagePlan) -> Result<(), ReportsClosed> {
+        self.reporter.send(PageReport::PageLoaded { page: plan.name.clone() }).await
+    }
+
     async fn failed(&self, plan: &PagePlan, reason: String) -> Result<(), ReportsClosed> {
         tracing::warn!(account.id = %self.reporter.account(), page.name = plan.name, reason, "page failed");
         self.reporter.send(PageReport::PageFailed { page: plan.name.clone(), reason }).await

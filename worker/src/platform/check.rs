@@ -143,7 +143,7 @@ pub fn check(dir: &Path) -> Result<CheckReport, PlatformError> {
 
 /// The files of a folder in order; none where there is no folder.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, PlatformError> {
-    let failed = |source| PlatformError::Read { path: dir.to_owned(), source };
+    let failed = |error| PlatformError::Read { path: dir.to_owned(), error };
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
@@ -157,7 +157,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, PlatformError> {
 }
 
 fn read(path: &Path) -> Result<Fixture, PlatformError> {
-    let failed = |source| PlatformError::Read { path: path.to_owned(), source };
+    let failed = |error| PlatformError::Read { path: path.to_owned(), error };
     let broken = |line, message| PlatformError::File { path: path.to_owned(), line, message };
     let bytes = std::fs::metadata(path).map_err(failed)?.len();
     if bytes > FIXTURE_BYTES_MAX {

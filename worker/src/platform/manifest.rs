@@ -134,7 +134,7 @@ impl Manifest {
     pub(super) fn read(dir: &Path) -> Result<Self, PlatformError> {
         let path = dir.join(FILE_NAME);
         let text = std::fs::read_to_string(&path)
-            .map_err(|source| PlatformError::Read { path: path.clone(), source })?;
+            .map_err(|error| PlatformError::Read { path: path.clone(), error })?;
         let file: FileText = toml::from_str(&text).map_err(|error| syntax_error(&path, &text, &error))?;
         let folder = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         Reader { path, text: &text }.check(file, folder)

@@ -1,12 +1,13 @@
 //! What pages fetch and are pushed is captured, whole, in order, and under the right account.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use snapfleet_worker::capture::Source;
 use snapfleet_worker::pages::{Captured, PagePlan, PageReport, ScrollPlan};
 
-use crate::rig::{TestBrowser, captured_n, page, query, rule};
+use crate::rig::{DEADLINE, TestBrowser, captured_n, page, query, rule};
 use crate::site::{PUSHES, Site};
 
 #[tokio::test]
@@ -59,6 +60,58 @@ async fn pushed_events_and_frames_arrive_in_order() {
     assert_eq!(events, expected);
     assert_eq!(frames, expected);
     driven.stop().await;
+    browser.shared.close().await;
+}
+
+/// What a body says was so when its response began, although it came whole only later.
+#[tokio::test]
+async fn a_response_that_began_before_a_push_is_told_as_older_although_it_ended_after_it() {
+    let now_ms = || i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let rules = vec![
+        rule(Source::Response, "/api/late-body"),
+        rule(Source::EventSource, "/api/late-push"),
+        rule(Source::WebSocket, "/api/echo"),
+    ];
+    let begun_at_ms = now_ms();
+    let mut driven = browser.drive("demo.a", vec![page("late", site.url("/page/late"))], rules).await;
+    let mut told = HashMap::new();
+    while told.len() < 3 {
+        match driven.next().await {
+            PageReport::Captured(captured) => {
+                told.insert(captured.rule, (captured.captured_at_ms, captured.body));
+            }
+            PageReport::PageLoaded { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told[&0].1, "[\"late\",\"body\"]");
+    for push in [1, 2] {
+        assert_eq!(told[&push].1, "pushed");
+        assert!(told[&push].0 > told[&0].0, "push {} response {}", told[&push].0, told[&0].0);
+    }
+    for (at_ms, _) in told.values() {
+        // The two clocks are read at slightly different moments.
+        assert!((begun_at_ms - 100..=now_ms() + 100).contains(at_ms), "{at_ms} since {begun_at_ms}");
+    }
+    driven.stop().await;
+    browser.shared.close().await;
+}
+
+#[tokio::test]
+async fn what_was_captured_before_a_stop_is_delivered_after_it() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let rules = vec![rule(Source::Response, "/api/item")];
+    let driven = browser.drive("demo.a", vec![page("burst", site.url("/page/burst"))], rules).await;
+    // More bodies than the reports' queue takes: the rest is still on its way when the stop comes.
+    let started = Instant::now();
+    let full = || driven.reports.len() == driven.reports.max_capacity();
+    while site.shared.left.load(Ordering::SeqCst) == 0 || !full() {
+        assert!(started.elapsed() < DEADLINE, "the page did not leave, or the queue is not full");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rest = driven.stop().await;
+    assert_eq!(rest.iter().filter_map(captured_n).count(), 103, "{rest:?}");
     browser.shared.close().await;
 }
 

@@ -37,6 +37,14 @@ fn logged_out(report: &PageReport) -> Option<String> {
     }
 }
 
+fn loaded(report: &PageReport) -> Option<()> {
+    matches!(report, PageReport::PageLoaded { .. }).then_some(())
+}
+
+fn not_captured(report: &PageReport) -> Option<&PageReport> {
+    (!matches!(report, PageReport::Captured(_))).then_some(report)
+}
+
 fn captured(report: &PageReport) -> Option<()> {
     matches!(report, PageReport::Captured(_)).then_some(())
 }
@@ -45,9 +53,12 @@ fn captured(report: &PageReport) -> Option<()> {
 async fn an_account_is_logged_in_and_again_after_its_session_ended() {
     let (site, browser) = (Site::start().await, TestBrowser::new());
     let mut driven = start(&site, &browser, PASSWORD).await;
-    let first = driven
-        .find("login", |report| logged_in(report).map(|()| None).or_else(|| logged_out(report).map(Some)));
-    assert_eq!(first.await, None, "no logout is told before the first login");
+    let first = driven.find("login", |report| not_captured(report).cloned()).await;
+    assert!(
+        matches!(first, PageReport::LoggedIn),
+        "neither a logout nor a load is told before it: {first:?}"
+    );
+    driven.find("load", loaded).await;
     driven.find("capture", captured).await;
     assert_eq!(site.shared.logins.load(Ordering::SeqCst), 1, "two pages share one login");
 
@@ -58,6 +69,11 @@ async fn an_account_is_logged_in_and_again_after_its_session_ended() {
     driven.find("capture", captured).await;
     assert_eq!(site.shared.logins.load(Ordering::SeqCst), 2);
     driven.stop().await;
+
+    let mut driven = start(&site, &browser, PASSWORD).await;
+    let first = driven.find("login", |report| not_captured(report).cloned()).await;
+    assert!(matches!(first, PageReport::LoggedIn), "told again in a new context: {first:?}");
+    driven.stop().await;
     browser.shared.close().await;
 }
 
@@ -65,13 +81,29 @@ async fn an_account_is_logged_in_and_again_after_its_session_ended() {
 async fn a_refused_login_is_told_after_three_attempts_and_not_tried_further() {
     let (site, browser) = (Site::start().await, TestBrowser::new());
     let mut driven = start(&site, &browser, "wrong").await;
-    let reason = driven.find("logout", logged_out).await;
+    let first = driven.find("logout", |report| not_captured(report).cloned()).await;
+    let reason = logged_out(&first).unwrap_or_else(|| panic!("told before the logout: {first:?}"));
+    driven.find("load of the login form", loaded).await;
     assert!(reason.contains("3 login attempts failed"), "{reason}");
     assert!(reason.contains("credentials"), "{reason}");
     assert!(!reason.contains("wrong"), "a reason never shows what was typed: {reason}");
     let rest = driven.stop().await;
     assert!(!rest.iter().any(|report| logged_in(report).is_some()));
     assert_eq!(site.shared.logins.load(Ordering::SeqCst), 3);
+    browser.shared.close().await;
+}
+
+#[tokio::test]
+async fn a_page_whose_marker_comes_late_has_failed_and_is_then_told_as_loaded() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let pages = vec![page("late-marker", site.url("/page/late-marker"))];
+    let mut driven = Driven::start(browser.acquire().await, "demo.ann", pages, Some(plan(PASSWORD)), vec![]);
+    assert!(
+        matches!(driven.next().await, PageReport::PageFailed { reason, .. } if reason.contains("marker"))
+    );
+    assert!(matches!(driven.next().await, PageReport::LoggedIn));
+    assert!(matches!(driven.next().await, PageReport::PageLoaded { .. }));
+    driven.stop().await;
     browser.shared.close().await;
 }
 

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{any, get};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) const PUSHES: usize = 9;
@@ -24,6 +25,11 @@ pub(crate) struct Shared {
     pub(crate) session: AtomicU64,
     pub(crate) logins: AtomicU64,
     pub(crate) hung: AtomicU64,
+    /// Documents that were left for the blank page, which told so.
+    pub(crate) left: AtomicU64,
+    /// Lets the late push go, and the late body end.
+    push: Notify,
+    body: Notify,
 }
 
 pub(crate) struct Site {
@@ -57,6 +63,11 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/api/cookies", get(cookies))
         .route("/api/push", get(push))
         .route("/api/socket", any(socket))
+        .route("/api/late-push", get(late_push))
+        .route("/api/late-body", get(late_body))
+        .route("/api/echo", any(echo))
+        .route("/api/let", get(let_go))
+        .route("/api/left", get(left))
         .route("/sw.js", get(|| async { ([(header::CONTENT_TYPE, "text/javascript")], SERVICE_WORKER) }))
         .route("/login", get(|| async { Html(LOGIN) }).post(log_in))
         .route("/home", get(home))
@@ -80,7 +91,9 @@ async fn page(
         "large" => LARGE,
         "scroll" => SCROLL,
         "dialog" => DIALOG,
-        "blank" => "",
+        "blank" => BLANK,
+        "late" => LATE,
+        "late-marker" => LATE_MARKER,
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let html = Html(format!("<!doctype html><title>{name}</title><script>{script}</script>"));
@@ -132,6 +145,55 @@ async fn socket(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// One event, when it is let go.
+async fn late_push(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let events = futures_util::stream::unfold((shared, 0), |(shared, n)| async move {
+        if n > 0 {
+            std::future::pending::<()>().await;
+        }
+        shared.push.notified().await;
+        Some((Ok::<_, std::convert::Infallible>(Event::default().data("pushed")), (shared, n + 1)))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+/// A body whose first half is there at once, and the second when it is let go.
+async fn late_body(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let halves = futures_util::stream::unfold((shared, 0), |(shared, n)| async move {
+        let half = match n {
+            0 => "[\"late\",",
+            1 => {
+                shared.body.notified().await;
+                "\"body\"]"
+            }
+            _ => return None,
+        };
+        Some((Ok::<_, std::convert::Infallible>(half), (shared, n + 1)))
+    });
+    ([(header::CONTENT_TYPE, "application/json")], axum::body::Body::from_stream(halves))
+}
+
+async fn echo(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(|mut socket| async move {
+        while let Some(Ok(frame)) = socket.recv().await {
+            if socket.send(frame).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+async fn let_go(State(shared): State<Arc<Shared>>, Query(query): Query<HashMap<String, String>>) {
+    match query.get("go").map(String::as_str) {
+        Some("push") => shared.push.notify_one(),
+        _ => shared.body.notify_one(),
+    }
+}
+
+async fn left(State(shared): State<Arc<Shared>>) {
+    shared.left.fetch_add(1, Ordering::SeqCst);
+}
+
 async fn log_in(State(shared): State<Arc<Shared>>, Form(form): Form<HashMap<String, String>>) -> Response {
     shared.logins.fetch_add(1, Ordering::SeqCst);
     let field = |name| form.get(name).map(String::as_str);
@@ -167,6 +229,32 @@ const BURST: &str = "
     queue.push('/api/item?n=0', '/api/item?n=0', '/api/moved', '/api/broken');
     const work = async () => { while (queue.length) await (await fetch(queue.shift())).text(); };
     Promise.all(Array.from({length: 20}, work)).then(() => location.href = '/page/blank');
+";
+const BLANK: &str = "fetch('/api/left').then(answer => answer.text());";
+/// A response begins, then something is pushed both ways, then the response ends.
+const LATE: &str = "
+    (async () => {
+        const source = new EventSource('/api/late-push');
+        const socket = new WebSocket('ws://' + location.host + '/api/echo');
+        const once = (target, name) => new Promise(done => target.addEventListener(name, done, {once: true}));
+        await Promise.all([once(source, 'open'), once(socket, 'open')]);
+        const late = await fetch('/api/late-body');
+        await new Promise(done => setTimeout(done, 50));
+        const pushed = [once(source, 'message'), once(socket, 'message')];
+        socket.send('pushed');
+        await fetch('/api/let?go=push');
+        await Promise.all(pushed);
+        await fetch('/api/let?go=body');
+        await late.text();
+    })();
+";
+/// The marker of a login appears later than it is waited for.
+const LATE_MARKER: &str = "
+    setTimeout(() => {
+        const owner = document.createElement('div');
+        owner.id = 'owner';
+        document.body.append(owner);
+    }, 17000);
 ";
 const PUSHED: &str = "
     window.source = new EventSource('/api/push');
