@@ -1,16 +1,25 @@
-//! The running workers, as their heartbeats tell: read from the broker each second, kept nowhere.
+//! The running workers, as their heartbeats tell: read from the broker each second, kept nowhere. Who comes and who
+//! goes is logged here.
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
 use snapfleet_broker::{Broker, Stored, last_per_subject};
-use snapfleet_protocol::Heartbeat;
-use snapfleet_protocol::stream::{WORKERS_PREFIX, WORKERS_STREAM};
+use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, WORKERS_PREFIX, WORKERS_STREAM};
+use snapfleet_protocol::{Heartbeat, InstanceId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How often the heartbeats are read.
 const READ_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after a connection began every running worker's heartbeat has come: who is not seen by then does not
+/// run. A heartbeat's life, the time between two, and as much again for workers that reconnect and for our reading.
+pub(crate) const HEARTBEATS_DUE: Duration =
+    Duration::from_millis(HEARTBEAT_TTL_S * 1_000 + 2 * HEARTBEAT_EVERY_MS);
+
+/// Accounts that a log line names.
+const ACCOUNTS_LOGGED_MAX: usize = 20;
 
 /// Headers of messages that say that a key is gone rather than what it holds.
 const HEADERS_GONE: [&str; 2] = ["KV-Operation", "Nats-Marker-Reason"];
@@ -26,29 +35,86 @@ pub struct Fleet {
     pub problem: Option<String>,
 }
 
-/// Reads the heartbeats each second, until `shutdown`. Set `fleet` up with `watch::channel(Fleet::default())`.
+/// Reads the heartbeats each second, until `shutdown`. Set `fleet` up with `watch::channel(Fleet::default())`; it is
+/// emptied when the connection is lost, and holds what was read since it came back.
 pub async fn run(broker: Broker, fleet: watch::Sender<Fleet>, shutdown: CancellationToken) {
-    let mut reader = Reader { broker, reported: HashSet::new(), failing: false };
+    let mut connections = broker.connections();
+    let mut reader = Reader { broker: broker.clone(), reported: HashSet::new(), failing: false };
+    let mut roll = Roll::default();
     let mut ticks = tokio::time::interval(READ_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut began = Instant::now();
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = shutdown.cancelled() => return,
-        }
         let read = tokio::select! {
-            read = reader.read() => read,
+            biased;
             () = shutdown.cancelled() => return,
+            // What is being read is of the connection before.
+            Ok(()) = connections.changed() => None,
+            read = async {
+                ticks.tick().await;
+                if broker.is_connected() { Some(reader.read().await) } else { None }
+            } => read,
         };
         match read {
-            Ok((workers, unreadable)) => {
+            Some(Ok((workers, unreadable))) => {
+                roll.call(&workers, began.elapsed() >= HEARTBEATS_DUE);
                 fleet.send_replace(Fleet { workers, unreadable, problem: None });
             }
-            Err(problem) => {
-                fleet.send_modify(|fleet| fleet.problem = Some(problem));
+            Some(Err(problem)) => fleet.send_modify(|fleet| fleet.problem = Some(problem)),
+            None => {
+                began = Instant::now();
+                fleet.send_replace(Fleet::default());
             }
         }
     }
+}
+
+/// The workers that were told to be online, each as its last heartbeat says.
+#[derive(Default)]
+struct Roll(BTreeMap<InstanceId, Heartbeat>);
+
+impl Roll {
+    /// Logs who has come, and, where all heartbeats are `complete`, who has gone; returns their numbers.
+    fn call(&mut self, workers: &[Heartbeat], complete: bool) -> (usize, usize) {
+        let (mut come, mut gone) = (0, 0);
+        for worker in workers {
+            if self.0.insert(worker.instance.clone(), worker.clone()).is_none() {
+                come += 1;
+                tracing::info!(
+                    worker.instance = %worker.instance,
+                    worker.host = worker.host,
+                    accounts = accounts_of(worker),
+                    "worker online"
+                );
+            }
+        }
+        if complete {
+            self.0.retain(|instance, worker| {
+                let here = workers.iter().any(|worker| worker.instance == *instance);
+                if !here {
+                    gone += 1;
+                    tracing::warn!(
+                        worker.instance = %instance,
+                        worker.host = worker.host,
+                        accounts = accounts_of(worker),
+                        "worker gone"
+                    );
+                }
+                here
+            });
+        }
+        (come, gone)
+    }
+}
+
+/// The accounts that a worker holds, by name, up to a number.
+fn accounts_of(worker: &Heartbeat) -> String {
+    let names = worker.accounts.iter().take(ACCOUNTS_LOGGED_MAX).map(|health| health.account.to_string());
+    let mut names: Vec<String> = names.collect();
+    if worker.accounts.len() > names.len() {
+        names.push(format!("and {} more", worker.accounts.len() - names.len()));
+    }
+    names.join(" ")
 }
 
 struct Reader {
@@ -94,4 +160,36 @@ impl Reader {
 /// Whether a message only marks that its key was deleted or has expired.
 fn is_gone(message: &Stored) -> bool {
     HEADERS_GONE.iter().any(|name| message.headers.get(*name).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use snapfleet_protocol::UnixMs;
+
+    fn worker(instance: &str) -> Heartbeat {
+        Heartbeat {
+            instance: InstanceId::parse(instance).unwrap(),
+            host: "host-1".to_owned(),
+            pid: 1,
+            version: "0.1.0".to_owned(),
+            started_at: UnixMs(0),
+            at: UnixMs(0),
+            pages: 0,
+            memory_bytes: 0,
+            problems: Vec::new(),
+            accounts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn who_is_missing_has_gone_only_once_all_heartbeats_have_come() {
+        let mut roll = Roll::default();
+        assert_eq!(roll.call(&[worker("w1"), worker("w2")], false), (2, 0));
+        assert_eq!(roll.call(&[worker("w1")], false), (0, 0));
+        assert_eq!(roll.call(&[worker("w1"), worker("w2")], true), (0, 0));
+        assert_eq!(roll.call(&[worker("w1")], true), (0, 1));
+        assert_eq!(roll.call(&[], true), (0, 1));
+        assert_eq!(roll.call(&[worker("w3")], true), (1, 0));
+    }
 }

@@ -2,7 +2,7 @@
 //! and notes since when each of them is as it is. It changes nothing of what it looks at.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use snapfleet_broker::Broker;
 use snapfleet_protocol::UnixMs;
@@ -10,13 +10,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Live, Moment, now};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, HEARTBEATS_DUE};
 use crate::ingest::IngestState;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long a fault that the connection reported is shown: it does not say when it is over.
-const FAULT_SHOWN_MS: i64 = 10 * 60 * 1000;
 
 /// Keeps `live` up to date until `shutdown`.
 pub(crate) async fn run(
@@ -28,40 +26,29 @@ pub(crate) async fn run(
 ) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut faults = Faults::default();
+    let mut connections = broker.connections();
+    let mut began = Instant::now();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
         let at = now();
-        let faults = faults.current(broker.problems(), at);
-        let connected = broker.is_connected();
+        let (connected, faults) = (broker.is_connected(), broker.problems());
+        let anew = connections.has_changed().unwrap_or(false);
+        if anew || !connected {
+            connections.borrow_and_update();
+            began = Instant::now();
+        }
+        let settled = connected && began.elapsed() >= HEARTBEATS_DUE;
         let (fleet, problems, ingest) = (fleet.borrow().clone(), ingest.problems(), ingest.status());
         live.note(|moment| {
             note_broker(moment, connected, faults, at);
-            note_workers(moment, fleet, at);
+            note_workers(moment, fleet, settled, at);
             moment.intake.stream_last = ingest.stream_last;
             moment.intake.lag = ingest.lag;
             note_problems(&mut moment.intake.problems, problems, at);
         });
-    }
-}
-
-/// Faults of the connection, with when the list last grew.
-#[derive(Default)]
-struct Faults {
-    known: Vec<String>,
-    grown_at: UnixMs,
-}
-
-impl Faults {
-    fn current(&mut self, reported: Vec<String>, at: UnixMs) -> Vec<String> {
-        if reported != self.known {
-            self.known = reported;
-            self.grown_at = at;
-        }
-        if at.0 - self.grown_at.0 > FAULT_SHOWN_MS { Vec::new() } else { self.known.clone() }
     }
 }
 
@@ -75,7 +62,7 @@ fn note_broker(moment: &mut Moment, connected: bool, faults: Vec<String>, at: Un
 }
 
 /// Without a connection nobody can be told to be online: what was heard last is not kept.
-fn note_workers(moment: &mut Moment, fleet: Fleet, at: UnixMs) {
+fn note_workers(moment: &mut Moment, fleet: Fleet, settled: bool, at: UnixMs) {
     let connected = moment.broker.connected;
     let workers = &mut moment.workers;
     workers.problem = fleet.problem.or_else(|| {
@@ -83,7 +70,10 @@ fn note_workers(moment: &mut Moment, fleet: Fleet, at: UnixMs) {
             .then(|| format!("{} heartbeats cannot be read: see the master's log", fleet.unreadable))
     });
     workers.heartbeats = if connected { fleet.workers } else { Vec::new() };
-    workers.none_since = if workers.heartbeats.is_empty() { workers.none_since.or(Some(at)) } else { None };
+    workers.settled = settled;
+    let none = moment.workers_online() == Some(0);
+    let since = &mut moment.workers.none_since;
+    *since = if none { since.or(Some(at)) } else { None };
 }
 
 /// A problem that stays keeps the moment at which it was first seen.
@@ -105,22 +95,14 @@ mod tests {
         assert_eq!(moment.broker.since, Some(UnixMs(1)));
         note_broker(&mut moment, true, Vec::new(), UnixMs(3));
         assert_eq!((moment.broker.connected, moment.broker.since), (true, Some(UnixMs(3))));
-        note_workers(&mut moment, Fleet::default(), UnixMs(4));
-        note_workers(&mut moment, Fleet::default(), UnixMs(5));
-        assert_eq!(moment.workers.none_since, Some(UnixMs(4)));
+        note_workers(&mut moment, Fleet::default(), false, UnixMs(4));
+        assert_eq!((moment.workers_online(), moment.workers.none_since), (None, None));
+        note_workers(&mut moment, Fleet::default(), true, UnixMs(5));
+        note_workers(&mut moment, Fleet::default(), true, UnixMs(6));
+        assert_eq!((moment.workers_online(), moment.workers.none_since), (Some(0), Some(UnixMs(5))));
         let mut problems = Vec::new();
         note_problems(&mut problems, vec!["full".to_owned()], UnixMs(6));
         note_problems(&mut problems, vec!["cut".to_owned(), "full".to_owned()], UnixMs(7));
         assert_eq!(problems, [("cut".to_owned(), UnixMs(7)), ("full".to_owned(), UnixMs(6))]);
-    }
-
-    #[test]
-    fn a_fault_is_shown_for_a_while_and_again_when_another_comes() {
-        let mut faults = Faults::default();
-        let denied = vec!["denied".to_owned()];
-        assert_eq!(faults.current(denied.clone(), UnixMs(1_000)), denied);
-        assert!(faults.current(denied.clone(), UnixMs(1_001 + FAULT_SHOWN_MS)).is_empty());
-        let two = vec!["denied".to_owned(), "slow".to_owned()];
-        assert_eq!(faults.current(two.clone(), UnixMs(1_002 + FAULT_SHOWN_MS)), two);
     }
 }

@@ -12,8 +12,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use snapfleet_broker::{Broker, BrokerConfig, Outgoing, publish};
+use snapfleet_protocol::stream::{HEARTBEAT_TTL_S, WORKERS_PREFIX};
 use snapfleet_protocol::{Snapshot, encode_snapshot};
 use snapfleet_testkit::{TestBroker, sample};
+use tokio_util::sync::CancellationToken;
 
 /// How long a master may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,13 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NO_MASTER: &str = "http://127.0.0.1:1";
 
 fn master(args: &[&str], input: &[u8]) -> Output {
+    master_with("very-secret", args, input)
+}
+
+fn master_with(password: &str, args: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_snapfleet-master"));
     for name in
         ["SNAPFLEET_STORE", "SNAPFLEET_URL", "SNAPFLEET_LISTEN", "SNAPFLEET_LOG", "RUST_LOG", "NATS_URL"]
     {
         command.env_remove(name);
     }
-    command.env("SNAPFLEET_NATS_PASSWORD", "very-secret").env("http_proxy", "http://127.0.0.1:1");
+    command.env("SNAPFLEET_NATS_PASSWORD", password).env("http_proxy", "http://127.0.0.1:1");
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().unwrap();
     // A process that refuses its arguments does not read.
@@ -119,6 +126,10 @@ async fn a_store_at_rest_is_read_without_a_master() {
     let ids: Vec<&str> = rest.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
     let expected: Vec<&str> = changes[10..13].iter().map(|change| change["id"].as_str().unwrap()).collect();
     assert_eq!(ids, expected);
+    let newest = stdout(&master(&["changes", "--newest", "--limit", "3", "--store", &path], b""));
+    let ids: Vec<&str> = newest.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
+    let expected: Vec<&str> = changes[27..].iter().map(|change| change["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, expected);
 
     for args in [&["dead-letters"][..], &["dead-letters", "--json"], &["changes", "--json"]] {
         let output = master(&[args, &["--store", &path]].concat(), b"");
@@ -179,12 +190,19 @@ fn bad_settings_end_with_64_before_anything_starts() {
         (&["run", "--store", store, "--log", "a=b=c"], "a=b=c"),
         (&["run", "--stroe", store], "--stroe"),
         (&["changes", "--limit", "many"], "many"),
+        (&["changes", "--newest"], "--limit"),
+        (&["changes", "--newest", "--limit", "1", "--after", "a-1"], "--after"),
         (&["walk"], "walk"),
     ] {
         let output = master(args, b"");
         assert_eq!(output.status.code(), Some(64), "{args:?}: {output:?}");
         assert!(complaint(&output).contains(named), "{args:?}: {}", complaint(&output));
     }
+    let output = master_with("", &["run", "--store", store, "--listen", "127.0.0.1:0"], b"");
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    assert!(complaint(&output).contains("SNAPFLEET_NATS_PASSWORD is not set"), "{}", complaint(&output));
+    let output = master(&["run", "--store", store, "--nats-url", "nats://u:hunter2@h:1"], b"");
+    assert!(!complaint(&output).contains("hunter2") && stdout(&output).is_empty(), "{output:?}");
     assert!(!Path::new(store).exists());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -287,7 +305,7 @@ fn a_master_serves_before_its_broker_is_there_and_stops_when_told() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("master.redb");
     let store = store.to_str().unwrap();
-    let running = Running::start(store, "nats://127.0.0.1:1", "master", "");
+    let running = Running::start(store, "nats://127.0.0.1:1", "master", "any");
     let url = running.says("serving url=");
     assert!(running.says("broker cannot be reached").contains("nats://127.0.0.1:1"));
     let status = master(&["status", "--url", &url], b"");
@@ -296,6 +314,7 @@ fn a_master_serves_before_its_broker_is_there_and_stops_when_told() {
     let status: Value =
         serde_json::from_slice(&master(&["status", "--json", "--url", &url], b"").stdout).unwrap();
     assert_eq!(status["broker"]["connected"], false);
+    assert_eq!(status["workers"]["online"], Value::Null);
     let changes = master(&["changes", "--url", &url, "--after", "0123456789abcdef-1"], b"");
     assert_eq!(changes.status.code(), Some(1));
     assert!(complaint(&changes).contains("another change log"));
@@ -303,4 +322,73 @@ fn a_master_serves_before_its_broker_is_there_and_stops_when_told() {
     assert_eq!(stdout(&letters), "no dead letters\n");
     assert_eq!(running.ended(true), (Some(0), String::new()));
     assert!(master(&["status", "--store", store], b"").status.success(), "the store was not left at rest");
+}
+
+/// Says once that worker `w1` runs; again after a moment while the broker is coming back.
+async fn beat(worker: &Broker) {
+    let heartbeat = serde_json::json!({
+        "instance": "w1", "host": "host-1", "pid": 1, "version": "0", "started_at": 0, "at": 0, "pages": 1,
+        "memory_bytes": 1, "accounts": [],
+    });
+    let outgoing = Outgoing {
+        subject: format!("{WORKERS_PREFIX}w1"),
+        payload: heartbeat.to_string().into_bytes().into(),
+        message_id: None,
+        expected_last: None,
+        ttl_s: Some(HEARTBEAT_TTL_S),
+        headers: Vec::new(),
+    };
+    let beaten = async { while publish(worker, &outgoing).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, beaten).await.unwrap();
+}
+
+/// Asks for the status until `wanted` finds what it looks for, and that before anything that is `wrong`.
+fn status_until(url: &str, wanted: impl Fn(&Value) -> bool, wrong: impl Fn(&Value) -> bool) {
+    let until = std::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = master(&["status", "--json", "--url", url], b"");
+        let status: Value = serde_json::from_slice(&answer.stdout).unwrap();
+        assert!(!wrong(&status), "{status}");
+        if wanted(&status) {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_online_is_told_only_once_it_can_be_known() {
+    let mut server = TestBroker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("master.redb");
+    let running =
+        Running::start(store.to_str().unwrap(), &server.url(), "master", TestBroker::password("master"));
+    let url = running.says("serving url=");
+    let none = |status: &Value| status["workers"]["online"] == 0;
+    running.says("connected to the broker");
+    status_until(&url, |status| status["broker"]["connected"] == true, none);
+    let config = BrokerConfig {
+        url: server.url(),
+        user: "worker".to_owned(),
+        password: TestBroker::password("worker").to_owned(),
+        name: "test-worker".to_owned(),
+    };
+    let worker = Broker::connect(&config, &CancellationToken::new()).await.unwrap();
+    let one = |status: &Value| status["workers"]["online"] == 1;
+    beat(&worker).await;
+    assert!(running.says("worker online").contains("host-1"));
+    status_until(&url, one, none);
+    server.kill();
+    status_until(&url, |status| status["workers"]["online"].is_null(), none);
+    let status: Value =
+        serde_json::from_slice(&master(&["status", "--json", "--url", &url], b"").stdout).unwrap();
+    assert_eq!(status["problems"][0]["code"], "broker_disconnected");
+    server.restart();
+    status_until(&url, |status| status["broker"]["connected"] == true, none);
+    beat(&worker).await;
+    status_until(&url, one, none);
+    // It says nothing any more.
+    status_until(&url, none, |status| status["broker"]["connected"] != true);
+    assert!(running.says("worker gone").contains("host-1"));
+    assert_eq!(running.ended(true), (Some(0), String::new()));
 }

@@ -128,6 +128,8 @@ async fn what_cannot_be_is_refused_and_named() {
         ("/api/v1/conversations/%ff/messages?account=demo.a", 400, "path"),
         ("/api/v1/changes?after=nonsense", 400, "\"nonsense\""),
         ("/api/v1/changes?after=abc-+1", 400, "abc"),
+        ("/api/v1/changes?after=abc-1&last=2", 400, "last"),
+        ("/api/v1/changes?last=-1", 400, "last"),
         ("/api/v1/events?after=-5", 400, "\"-5\""),
         ("/api/v1/dead-letters?after=x", 400, "\"x\""),
         ("/api/v1/dead-letters?limit=101", 400, "limit 101"),
@@ -173,6 +175,13 @@ async fn the_change_log_is_walked_whole_and_foreign_cursors_are_gone() {
     assert_eq!(seen.iter().collect::<HashSet<_>>().len(), seen.len());
     let status = served.get("/api/v1/status").await;
     assert_eq!(after, format!("&after={}", status["store"]["cursor"].as_str().unwrap()));
+    for last in [0, 3, 1_000] {
+        let page = served.get(&format!("/api/v1/changes?limit=500&last={last}")).await;
+        let ids: Vec<&str> = ids(page["items"].as_array().unwrap());
+        let from = seen.len().saturating_sub(last);
+        let expected: Vec<&str> = seen[from..].iter().map(|(_, _, id)| id.trim_matches('"')).collect();
+        assert_eq!(ids, expected, "last {last}");
+    }
     let feed = status["store"]["feed"].as_str().unwrap();
     for foreign in ["0123456789abcdef-5".to_owned(), format!("{feed}-1000000")] {
         for path in ["changes", "events"] {

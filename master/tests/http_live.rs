@@ -16,6 +16,7 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use served::{Served, body, filled, request};
+use snapfleet_master::cli::sentence;
 use snapfleet_protocol::{AccountHealth, AccountState, Heartbeat, InstanceId, UnixMs};
 use snapfleet_testkit::sample;
 
@@ -165,7 +166,8 @@ async fn status_names_every_problem_with_what_helps() {
     assert_eq!(status["workers"]["online"], 1);
     assert_eq!(status["sync"]["received"], 2);
     assert_eq!(status["store"]["direct_messages"], 46);
-    let capture = json!({ "accounts": 2, "capturing": 1, "starting": 1, "unwell": 0, "unheld": 0 });
+    let capture =
+        json!({ "accounts": 2, "capturing": 1, "starting": 1, "unwell": 0, "unheld": 0, "unknown": 0 });
     assert_eq!(status["capture"], capture);
     assert_eq!(served.get("/healthz").await, json!({ "status": "ok" }));
 
@@ -190,10 +192,69 @@ async fn status_names_every_problem_with_what_helps() {
     served.live.note(|moment| (moment.broker.connected, moment.workers.heartbeats) = (false, vec![]));
     let status = served.get("/api/v1/status").await;
     assert_eq!(codes(&status), ["broker_disconnected", "dead_letters"]);
+    assert_eq!((&status["workers"]["online"], &status["capture"]["unknown"]), (&Value::Null, &json!(2)));
     assert!(status["problems"][0]["text"].as_str().unwrap().contains("nats://broker.test:4222"));
     let (code, health) = served.ask("/healthz").await;
     assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
     assert!(health["reasons"][0].as_str().unwrap().contains("nats://broker.test:4222"), "{health}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_known_just_after_connecting_is_not_told_as_a_fault() {
+    let served = filled().await;
+    served.live.note(|moment| moment.workers.settled = false);
+    let status = served.get("/api/v1/status").await;
+    assert_eq!((&status["workers"]["online"], &status["problems"]), (&Value::Null, &json!([])));
+    assert_eq!((&status["capture"]["unknown"], &status["capture"]["unheld"]), (&json!(2), &json!(0)));
+    let told = |status: Value| sentence(&serde_json::from_value(status).unwrap());
+    let waiting = told(status);
+    assert!(waiting.contains("waiting for the workers' heartbeats"), "{waiting}");
+
+    // Who is heard of counts at once; who is not may still come.
+    let capturing = health("demo.a", AccountState::Capturing, None);
+    served.live.note(|moment| moment.workers.heartbeats = vec![heartbeat(vec![capturing], vec![])]);
+    let status = served.get("/api/v1/status").await;
+    assert_eq!((&status["workers"]["online"], &status["problems"]), (&json!(1), &json!([])));
+    let partly = told(status);
+    assert!(
+        partly.starts_with("1 of 2 accounts are being captured, 1 waiting for a worker's heartbeat"),
+        "{partly}"
+    );
+
+    served.live.note(|moment| moment.workers.settled = true);
+    let status = served.get("/api/v1/status").await;
+    assert_eq!(status["problems"][0]["code"], "account_unheld");
+    assert_eq!(status["problems"][0]["account"], "demo.b");
+}
+
+#[tokio::test]
+async fn an_account_in_two_files_is_told_with_who_captures_it() {
+    let served = filled().await;
+    let lost = health("demo.a", AccountState::Fenced, Some("another worker holds the account with epoch 2"));
+    let other = health("demo.b", AccountState::Capturing, None);
+    let loser = heartbeat(vec![lost, other], vec![]);
+    served.live.note(|moment| moment.workers.heartbeats = vec![loser.clone()]);
+    let status = served.get("/api/v1/status").await;
+    let problem = &status["problems"][0];
+    let text = "demo.a is not captured by worker host-1 w1: another worker has claimed it";
+    assert_eq!((&problem["code"], &problem["text"]), (&json!("account_unwell"), &json!(text)));
+    let remedy = json!("leave it in one worker's file only, then restart that worker");
+    assert_eq!(problem["remedy"], remedy);
+    assert!(!status["problems"].to_string().contains("epoch"), "{status}");
+
+    let mut holder = heartbeat(vec![health("demo.a", AccountState::Capturing, None)], vec![]);
+    holder.instance = InstanceId::parse("w2").unwrap();
+    holder.accounts[0].epoch = 2;
+    served.live.note(|moment| moment.workers.heartbeats = vec![loser, holder]);
+    let status = served.get("/api/v1/status").await;
+    assert_eq!(status["capture"]["capturing"], 2);
+    assert_eq!(status["problems"].as_array().unwrap().len(), 1);
+    let problem = &status["problems"][0];
+    let text = json!(format!("{text} (it is captured by worker host-1 w2)"));
+    assert_eq!(
+        (&problem["code"], &problem["text"], &problem["remedy"]),
+        (&json!("account_shared"), &text, &remedy)
+    );
 }
 
 #[tokio::test]

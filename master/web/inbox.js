@@ -65,6 +65,15 @@ async function loadStatus() {
   }
 }
 
+let loading = null;
+const refresh = () => { loading ??= loadStatus().catch(() => {}).finally(() => { loading = null; }); };
+
+let counting = null;
+/** Reads the numbers beside the accounts again, a second after the first change that they lack. */
+function countSoon() {
+  counting ??= setTimeout(() => { counting = null; refresh(); }, 1000);
+}
+
 const inView = () => {
   const { account } = route();
   return account ? [account] : S.accounts.slice(0, ACCOUNTS_MAX).map(a => a.account);
@@ -149,7 +158,9 @@ function listen() {
   source.addEventListener('change', event => {
     S.cursor = event.lastEventId;
     if (S.mode !== 'live') S.behind += 1;
-    applyChange(JSON.parse(event.data));
+    const change = JSON.parse(event.data);
+    applyChange(change);
+    if (change.operation === 'added') countSoon();
     draw();
   });
   source.addEventListener('live', event => {
@@ -226,12 +237,13 @@ function sentence() {
   const { broker, capture, sync, workers } = status;
   const last = T.last(sync.last_received && ago(sync.last_received, now()));
   if (!broker.connected) return T.noBroker(broker.since ? T.for(lasted(broker.since, now())) : '', last);
-  if (!workers.online) return T.noWorker(last);
+  if (workers.online === 0) return T.noWorker(last);
+  if (workers.online === null) return (status.problems.some(p => p.code === 'workers_unknown') ? T.untold : T.waiting)(last);
   if (!capture.accounts) return T.noAccount;
   const ill = capture.unwell + capture.unheld;
-  if (!ill && !capture.starting) return T.allWell(capture.accounts, last);
-  if (!ill) return T.starting(capture.capturing, capture.accounts, capture.starting, last);
-  const named = status.problems.filter(p => p.code.startsWith('account_')).slice(0, NAMED_MAX).map(p =>
+  if (!ill && !capture.starting && !capture.unknown) return T.allWell(capture.accounts, last);
+  if (!ill) return T.starting(capture.capturing, capture.accounts, capture.starting, capture.unknown, last);
+  const named = status.problems.filter(p => ['account_unwell', 'account_unheld'].includes(p.code)).slice(0, NAMED_MAX).map(p =>
     `${p.account} ${T.states[p.state || 'none']}${p.since ? T.for(lasted(p.since, now())) : ''}${p.detail ? T.paren(p.detail.slice(0, 80)) : ''}`);
   if (ill > named.length) named.push(T.moreIll(ill - named.length));
   return T.ill(ill, capture.accounts, named.join(T.list), last);
@@ -258,18 +270,19 @@ function drawAccounts({ account }) {
   const entry = (id, name, count, glyph, state, title, ill) => ({
     key: id || 'all', sig: [name, count, glyph, state, title, location.hash].join('\n'),
     make: () => el('a', { href: href({ account: id || null, thread: null }), title, 'aria-current': id === (account || '') },
-      span(ill && 'ill', glyph), span('cut', name), span('count', count), span(`state ${ill ? 'ill' : ''}`, state)),
+      span(ill && 'ill', glyph), span('cut', name),
+      el('span', { class: 'count', title: T.kept(count), text: count, role: 'img', 'aria-label': T.kept(count) }), span(`state ${ill ? 'ill' : ''}`, state)),
   });
   const counted = a => a.records.comments + a.records.direct_messages;
   const total = S.accounts.reduce((sum, a) => sum + counted(a), 0);
   reconcile($('accounts'), [
     entry('', T.all, total, '◎', T.accounts(S.accounts.length), '', false),
     ...S.accounts.map(a => {
-      const state = a.state || 'none';
-      const ill = !['capturing', 'starting'].includes(state);
-      const title = [T.states[state] || state, a.reason, a.since && T.since(exact(a.since)),
+      const state = a.state || (S.status?.capture.unknown ? 'unknown' : 'none');
+      const ill = !['capturing', 'starting', 'unknown'].includes(state);
+      const title = [T.states[state] || state, state !== 'fenced' && a.reason, a.since && T.since(exact(a.since)),
         a.host && T.worker(`${a.host} ${a.worker}`)].filter(Boolean).join('\n');
-      const glyph = ill ? '▲' : state === 'starting' ? '◌' : '●';
+      const glyph = ill ? '▲' : state !== 'capturing' ? '◌' : '●';
       return entry(a.account, a.account, counted(a), glyph, T.states[state] || state, title, ill);
     }),
   ]);
@@ -404,7 +417,7 @@ document.documentElement.lang = LANG === 'zh' ? 'zh-CN' : 'en';
 $('language').textContent = T.other;
 $('language').lang = T.otherCode;
 $('language').onclick = () => { location.href = `?lang=${T.otherCode}${location.hash}`; };
-setInterval(() => { loadStatus().catch(() => {}); }, 5000);
+setInterval(refresh, 5000);
 setInterval(draw, 1000);
 setInterval(() => {
   const accounts = [...S.dirty].filter(account => S.tails.has(account)).slice(0, 4);

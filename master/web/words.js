@@ -14,21 +14,26 @@ const EN = {
   worker: w => `at worker ${w}`, views: n => `${n} views`, likes: n => `${n} likes`, removed: 'deleted',
   kinds: { image: 'picture', video: 'video', audio: 'sound', file: 'file', link: 'link', card: 'card' },
   states: { starting: 'starting', capturing: 'capturing', silent: 'delivers nothing', logged_out: 'logged out',
-    failing: 'failing', fenced: 'held by two workers', none: 'held by no worker' },
+    failing: 'failing', fenced: 'claimed by another worker', none: 'held by no worker', unknown: 'not known' },
   last: t => t ? `last snapshot ${t}` : 'no snapshot yet',
   noMaster: t => `The master does not answer${t}: what you see is what was loaded before.`,
   noBroker: (t, last) => `No connection to the broker${t}: nothing new arrives; ${last}.`,
   noWorker: last => `No worker is online: nothing is being captured; ${last}.`,
+  waiting: last => `The broker has just been connected to: waiting for the workers’ heartbeats; ${last}.`,
+  untold: last => `It cannot be told which workers are online; ${last}.`,
   noAccount: 'No account yet: add one to a worker’s file.',
   allWell: (n, last) => n === 1 ? `The account is being captured; ${last}.`
     : `All ${n} accounts are being captured; ${last}.`,
-  starting: (n, all, k, last) => `${n} of ${all} accounts are being captured, ${k} starting; ${last}.`,
+  starting: (n, all, k, u, last) => `${n} of ${all} accounts are being captured${k ? `, ${k} starting` : ''}${
+    u ? `, ${u} waiting for a worker’s heartbeat` : ''}; ${last}.`,
   ill: (n, all, names, last) => `${n} of ${all} accounts ${n === 1 ? 'is' : 'are'} not being captured: ${names}; ${last}.`,
   moreIll: n => `${n} more`, list: '; ', paren: s => ` (${s})`,
+  kept: n => `${n} record${n === 1 ? '' : 's'} kept: comments and messages`,
   accounts: n => `${n} account${n === 1 ? '' : 's'}`, problems: n => `${n} problem${n === 1 ? '' : 's'}: what helps`,
   problem: p => [p.text, p.remedy],
 };
 
+const SHARED = '请只在一个采集端的配置中保留该账号，然后重启那个采集端';
 const ZH = {
   all: '全部账号', comments: '评论', messages: '私信', both: '全部', other: 'English', otherCode: 'en',
   live: '实时', behind: n => `正在补齐，${n} 条变更`, caught: n => `实时，已补齐 ${n} 条变更`,
@@ -43,16 +48,20 @@ const ZH = {
   worker: w => `采集端 ${w}`, views: n => `${n} 次播放`, likes: n => `${n} 个赞`, removed: '已删除',
   kinds: { image: '图片', video: '视频', audio: '语音', file: '文件', link: '链接', card: '卡片' },
   states: { starting: '启动中', capturing: '采集中', silent: '没有数据', logged_out: '已退出登录',
-    failing: '出错', fenced: '被两个采集端占用', none: '没有采集端' },
+    failing: '出错', fenced: '已被另一采集端接管', none: '没有采集端', unknown: '状态未知' },
   last: t => t ? `最近一次快照：${t}` : '还没有快照',
   noMaster: t => `主服务没有响应${t}：当前显示的是之前加载的内容。`,
   noBroker: (t, last) => `与消息服务器的连接已断开${t}，没有新数据；${last}。`,
   noWorker: last => `没有在线的采集端，当前没有采集任何数据；${last}。`,
+  waiting: last => `刚刚连上消息服务器，正在等待采集端的心跳；${last}。`,
+  untold: last => `无法得知哪些采集端在线；${last}。`,
   noAccount: '还没有账号：请在采集端的配置文件中添加。',
   allWell: (n, last) => `${n} 个账号全部采集正常；${last}。`,
-  starting: (n, all, k, last) => `${all} 个账号中 ${n} 个采集正常，${k} 个启动中；${last}。`,
+  starting: (n, all, k, u, last) => `${all} 个账号中 ${n} 个采集正常${k ? `，${k} 个启动中` : ''}${
+    u ? `，${u} 个在等待采集端的心跳` : ''}；${last}。`,
   ill: (n, all, names, last) => `${all} 个账号中有 ${n} 个未在采集：${names}；${last}。`,
   moreIll: n => `另有 ${n} 个`, list: '；', paren: s => `（${s}）`,
+  kept: n => `已保存 ${n} 条记录（评论和私信）`,
   accounts: n => `${n} 个账号`, problems: n => `${n} 个问题及处理办法`,
   problem: p => {
     const d = p.detail ? `：${p.detail}` : '';
@@ -62,11 +71,12 @@ const ZH = {
       case 'intake_failed': return [`数据流读取异常${d}`, '请查看主服务日志，它会自动重试'];
       case 'workers_unknown': return [`无法得知哪些采集端在线${d}`, '请查看主服务日志，它会自动重试'];
       case 'no_workers': return ['没有在线的采集端，当前没有采集任何数据', '请启动：snapfleet-worker run --config 文件'];
-      case 'account_unwell': return [`${p.account} ${ZH.states[p.state] || p.state}${d}`, ({
+      case 'account_shared': return [`${p.account} 未由采集端 ${p.worker} 采集：已被另一采集端接管${p.detail ? `（正由采集端 ${p.detail} 采集）` : ''}`, SHARED];
+      case 'account_unwell': if (p.state === 'fenced') return [`${p.account} 未由采集端 ${p.worker} 采集：已被另一采集端接管`, SHARED];
+        return [`${p.account} ${ZH.states[p.state] || p.state}${d}`, ({
         silent: '请查看采集端日志，并在浏览器中打开该账号的页面',
         logged_out: '请重新登录：检查采集端配置中的用户名和密码',
-        failing: '请按原因处理，采集端会自动重试',
-        fenced: '请从其中一个采集端的配置中移除该账号' })[p.state] || p.remedy];
+        failing: '请按原因处理，采集端会自动重试' })[p.state] || p.remedy];
       case 'account_unheld': return [`${p.account} 没有在线的采集端负责，未在采集`, '请启动负责它的采集端，或把它加入某个采集端的配置'];
       case 'worker_fault': return [`采集端 ${p.worker}${d}`, '请查看该采集端的日志'];
       case 'broker_fault': return [`消息服务器报告${d}`, '请对照 nats.conf 检查主服务用户的权限，并查看消息服务器日志'];

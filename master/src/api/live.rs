@@ -38,7 +38,9 @@ pub struct BrokerLink {
 pub struct Workers {
     /// Their last heartbeats.
     pub heartbeats: Vec<Heartbeat>,
-    /// Since when there has been none; `None` while there is one.
+    /// Whether each running worker's heartbeat has had the time to come since the connection began.
+    pub settled: bool,
+    /// Since when there has been none; `None` while there is one, and while that cannot be told.
     pub none_since: Option<UnixMs>,
     /// Why they cannot be told, where the broker does not say.
     pub problem: Option<String>,
@@ -53,6 +55,22 @@ pub struct Intake {
     pub lag: u64,
     /// What is wrong with it, and since when.
     pub problems: Vec<(String, UnixMs)>,
+}
+
+impl Moment {
+    /// Whether every running worker is among the heartbeats. Without a connection, shortly after it began, and while
+    /// heartbeats cannot be read, who is missing there may run all the same.
+    #[must_use]
+    pub fn workers_complete(&self) -> bool {
+        self.broker.connected && self.workers.settled && self.workers.problem.is_none()
+    }
+
+    /// How many workers are online, where that can be told; as soon as one is heard of, those that are count.
+    #[must_use]
+    pub fn workers_online(&self) -> Option<u64> {
+        let heard = self.workers.heartbeats.len() as u64;
+        (self.workers_complete() || (self.broker.connected && heard > 0)).then_some(heard)
+    }
 }
 
 impl Live {

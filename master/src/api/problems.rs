@@ -1,7 +1,7 @@
 //! What is wrong, in words: each problem with a code for programs, since when it is one, and what helps.
 
 use serde::{Deserialize, Serialize};
-use snapfleet_protocol::{AccountId, AccountState, UnixMs};
+use snapfleet_protocol::{AccountHealth, AccountId, AccountState, Heartbeat, UnixMs};
 
 use super::ApiState;
 use super::live::Moment;
@@ -51,6 +51,8 @@ pub enum ProblemCode {
     AccountUnwell,
     /// An account of the store is held by no online worker.
     AccountUnheld,
+    /// An account is captured by one worker, and another has it in its file too.
+    AccountShared,
     /// A worker reports a fault.
     WorkerFault,
     /// The connection to the broker reported a fault.
@@ -86,8 +88,10 @@ pub(crate) fn all(
     }));
     problems.extend(of_the_broker(state, moment));
     problems.extend(of_the_workers(moment));
-    let any_online = !moment.workers.heartbeats.is_empty();
-    problems.extend(accounts.iter().filter_map(|account| of_an_account(account, any_online)));
+    // With no worker at all, that is the one problem to tell; and who may be held is not told to be held by none.
+    let tell_unheld = moment.workers_complete() && !moment.workers.heartbeats.is_empty();
+    problems.extend(accounts.iter().filter_map(|account| of_an_account(account, tell_unheld)));
+    problems.extend(shared(moment, accounts));
     for worker in &moment.workers.heartbeats {
         let name = format!("{} {}", worker.host, worker.instance);
         problems.extend(worker.problems.iter().map(|fault| {
@@ -140,17 +144,23 @@ fn of_the_workers(moment: &Moment) -> Option<ProblemView> {
         let remedy = "see the master's log; it tries again by itself";
         return Some(ProblemView::new(ProblemCode::WorkersUnknown, None, text, remedy).with_detail(reason));
     }
-    moment.workers.heartbeats.is_empty().then(|| {
+    (moment.workers_online() == Some(0)).then(|| {
         let text = "no worker is online: nothing is being captured".to_owned();
         let remedy = "start one with: snapfleet-worker run --config FILE";
         ProblemView::new(ProblemCode::NoWorkers, moment.workers.none_since, text, remedy)
     })
 }
 
-fn of_an_account(account: &AccountView, any_online: bool) -> Option<ProblemView> {
+fn of_an_account(account: &AccountView, tell_unheld: bool) -> Option<ProblemView> {
     let id = &account.account;
+    let worker = account.host.as_ref().zip(account.worker.as_ref());
+    let worker = worker.map(|(host, instance)| format!("{host} {instance}"));
     let problem = match account.state {
         Some(state) if state.is_well() => return None,
+        Some(AccountState::Fenced) => {
+            let text = claimed_by_another(id, worker.as_deref().unwrap_or_default());
+            ProblemView::new(ProblemCode::AccountUnwell, account.since, text, SHARED_REMEDY)
+        }
         Some(state) => {
             let (is, remedy) = in_words(state);
             let reason = account.reason.as_deref();
@@ -159,21 +169,53 @@ fn of_an_account(account: &AccountView, any_online: bool) -> Option<ProblemView>
             problem.detail = reason.map(str::to_owned);
             problem
         }
-        // With no worker at all, that is the one problem to tell.
-        None if !any_online => return None,
+        None if !tell_unheld => return None,
         None => {
             let text = format!("{id} is held by no worker that is online: it is not being captured");
             let remedy = "start the worker that holds it, or add it to a worker's file";
             ProblemView::new(ProblemCode::AccountUnheld, None, text, remedy)
         }
     };
-    let worker = account.host.as_ref().zip(account.worker.as_ref());
-    Some(ProblemView {
-        account: Some(id.clone()),
-        state: account.state,
-        worker: worker.map(|(host, instance)| format!("{host} {instance}")),
-        ..problem
-    })
+    Some(ProblemView { account: Some(id.clone()), state: account.state, worker, ..problem })
+}
+
+/// What helps where two workers have one account in their files.
+const SHARED_REMEDY: &str = "leave it in one worker's file only, then restart that worker";
+
+fn claimed_by_another(account: &AccountId, worker: &str) -> String {
+    format!("{account} is not captured by worker {worker}: another worker has claimed it")
+}
+
+/// Workers that lost an account to another one that is online: the account itself may be well there.
+fn shared<'a>(moment: &'a Moment, accounts: &'a [AccountView]) -> impl Iterator<Item = ProblemView> + 'a {
+    let lost = |(worker, health): &(&Heartbeat, &AccountHealth)| {
+        let at = accounts.binary_search_by(|view| view.account.cmp(&health.account)).ok();
+        let (view, id) = (&accounts[at?], &health.account);
+        let (host, holder) = view.host.as_ref().zip(view.worker.as_ref())?;
+        if *holder == worker.instance {
+            return None;
+        }
+        let name = format!("{} {}", worker.host, worker.instance);
+        let mut text = claimed_by_another(id, &name);
+        let well = view.state.is_some_and(AccountState::is_well);
+        if well {
+            text.push_str(&format!(" (it is captured by worker {host} {holder})"));
+        }
+        let problem = ProblemView::new(ProblemCode::AccountShared, Some(health.since), text, SHARED_REMEDY);
+        Some(ProblemView {
+            account: Some(id.clone()),
+            state: Some(health.state),
+            worker: Some(name),
+            detail: well.then(|| format!("{host} {holder}")),
+            ..problem
+        })
+    };
+    let held = moment
+        .workers
+        .heartbeats
+        .iter()
+        .flat_map(|worker| worker.accounts.iter().map(move |it| (worker, it)));
+    held.filter(|(_, health)| health.state == AccountState::Fenced).filter_map(move |pair| lost(&pair))
 }
 
 /// An account's state in a sentence that names several.
@@ -184,7 +226,7 @@ pub(crate) fn state_words(state: Option<AccountState>) -> &'static str {
         Some(AccountState::Silent) => "delivers nothing",
         Some(AccountState::LoggedOut) => "logged out",
         Some(AccountState::Failing) => "failing",
-        Some(AccountState::Fenced) => "held by two workers",
+        Some(AccountState::Fenced) => "claimed by another worker",
         None => "held by no worker",
     }
 }
@@ -201,9 +243,7 @@ fn in_words(state: AccountState) -> (&'static str, &'static str) {
             ("is logged out", "log it in again: check its user and password in the worker's file")
         }
         AccountState::Failing => ("fails", "mend what the reason names; the worker tries again by itself"),
-        AccountState::Fenced => {
-            ("is held by another worker too", "remove the account from the file of one of the two workers")
-        }
+        AccountState::Fenced => ("is claimed by another worker", SHARED_REMEDY),
     }
 }
 

@@ -8,7 +8,7 @@ use snapfleet_protocol::{AccountState, Heartbeat, UnixMs};
 
 use super::accounts;
 use super::error::ApiError;
-use super::live::Moment;
+use super::live::{Intake, Moment};
 use super::problems::{self, ProblemView};
 use super::view::{AccountView, CountsView, cursor_text};
 use super::{ApiState, now};
@@ -51,13 +51,14 @@ pub struct BrokerView {
 /// The workers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkersView {
-    /// How many are online.
-    pub online: u64,
+    /// How many are online; null while that cannot be told: without a connection to the broker, and for some seconds
+    /// after it began, until the first heartbeat comes.
+    pub online: Option<u64>,
     /// Their last heartbeats.
     pub list: Vec<Heartbeat>,
 }
 
-/// Accounts by how they fare. The last four add up to the first.
+/// Accounts by how they fare. The last five add up to the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureView {
     /// Accounts of the store and of online workers.
@@ -70,6 +71,8 @@ pub struct CaptureView {
     pub unwell: u64,
     /// Held by no online worker.
     pub unheld: u64,
+    /// Not known to be held, while it cannot be told which workers are online.
+    pub unknown: u64,
 }
 
 /// What is stored.
@@ -125,11 +128,12 @@ pub(crate) async fn get_status(State(state): State<ApiState>) -> Result<Json<Sta
     let mut view = at_rest(&totals);
     view.started_at = Some(state.settings.started_at);
     view.problems = problems::all(&state, &moment, &accounts, &totals);
-    view.capture = Some(capture(&accounts));
-    view.sync.stream_last = moment.intake.stream_last;
-    view.sync.lag = moment.intake.stream_last.map(|_| moment.intake.lag);
+    view.capture = Some(capture(&accounts, moment.workers_complete()));
+    if let Some((last, lag)) = stream_end(view.sync.position, &moment.intake) {
+        (view.sync.stream_last, view.sync.lag) = (Some(last), Some(lag));
+    }
     view.broker = Some(broker(&state, &moment));
-    let online = moment.workers.heartbeats.len() as u64;
+    let online = moment.workers_online();
     view.workers = Some(WorkersView { online, list: moment.workers.heartbeats });
     Ok(Json(view))
 }
@@ -169,21 +173,50 @@ pub fn at_rest(totals: &Totals) -> StatusView {
     }
 }
 
+/// The stream's last sequence, and how far `position` is behind it. The stream is looked at each second, and the store
+/// may have gone past that since.
+fn stream_end(position: Option<u64>, intake: &Intake) -> Option<(u64, u64)> {
+    let (seen, position) = (intake.stream_last?, position.unwrap_or(0));
+    // Where nothing of the stream was applied, a position beyond its end is of an earlier life of it.
+    let other_life = seen > 0 && intake.lag == seen && position > seen;
+    Some(if other_life { (seen, seen) } else { (seen.max(position), seen.saturating_sub(position)) })
+}
+
 fn broker(state: &ApiState, moment: &Moment) -> BrokerView {
     let url = state.settings.broker_url.clone();
     BrokerView { url, connected: moment.broker.connected, since: moment.broker.since }
 }
 
-fn capture(accounts: &[AccountView]) -> CaptureView {
+fn capture(accounts: &[AccountView], all_known: bool) -> CaptureView {
     let mut capture = CaptureView { accounts: accounts.len() as u64, ..CaptureView::default() };
     for account in accounts {
         let number = match account.state {
             Some(AccountState::Capturing) => &mut capture.capturing,
             Some(AccountState::Starting) => &mut capture.starting,
             Some(_) => &mut capture.unwell,
-            None => &mut capture.unheld,
+            None if all_known => &mut capture.unheld,
+            None => &mut capture.unknown,
         };
         *number += 1;
     }
     capture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_ends_where_the_store_is_or_later_and_the_lag_fits() {
+        let told = |position, stream_last, lag| {
+            stream_end(position, &Intake { stream_last, lag, problems: Vec::new() })
+        };
+        assert_eq!(told(Some(7), None, 0), None);
+        assert_eq!(told(Some(7), Some(10), 5), Some((10, 3)));
+        assert_eq!(told(Some(12), Some(10), 5), Some((12, 0)));
+        assert_eq!(told(Some(5), Some(0), 0), Some((5, 0)));
+        assert_eq!(told(None, Some(10), 10), Some((10, 10)));
+        // The stream was made anew: the store's position is not of it.
+        assert_eq!(told(Some(500), Some(3), 3), Some((3, 3)));
+    }
 }

@@ -116,7 +116,7 @@ impl From<KindCounts> for CountsView {
 pub struct AccountView {
     /// The account, `<platform>.<account>`.
     pub account: AccountId,
-    /// How it fares at its worker; null where no online worker holds it.
+    /// How it fares at its worker; null where no online worker is known to hold it.
     pub state: Option<AccountState>,
     /// Why, where the state is not well.
     pub reason: Option<String>,

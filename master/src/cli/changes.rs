@@ -20,7 +20,7 @@ const PAGE_ROWS: u64 = 500;
 const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
 
 /// Where to read on.
-enum From {
+enum Place {
     Oldest,
     /// At the last so many.
     Last(u64),
@@ -41,10 +41,10 @@ pub(crate) async fn run(args: &ChangesArgs, out: &mut impl Write) -> Result<Exit
     }
     let limit = args.limit.unwrap_or(u64::MAX);
     let (mut from, mut left) = match (&args.after, args.newest) {
-        (Some(after), _) => (From::After(after.clone()), limit),
+        (Some(after), _) => (Place::After(after.clone()), limit),
         // The limit says where to begin; whoever follows then sees all that comes.
-        (None, true) => (From::Last(limit), if args.follow { u64::MAX } else { limit }),
-        (None, false) => (From::Oldest, limit),
+        (None, true) => (Place::Last(limit), if args.follow { u64::MAX } else { limit }),
+        (None, false) => (Place::Oldest, limit),
     };
     while left > 0 {
         let page = read(&source, &from, left.min(PAGE_ROWS)).await?;
@@ -53,7 +53,7 @@ pub(crate) async fn run(args: &ChangesArgs, out: &mut impl Write) -> Result<Exit
         }
         left = left.saturating_sub(page.items.len() as u64);
         let none = page.items.is_empty();
-        from = From::After(page.next);
+        from = Place::After(page.next);
         if !none {
             continue;
         }
@@ -69,18 +69,18 @@ pub(crate) async fn run(args: &ChangesArgs, out: &mut impl Write) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-async fn read(source: &Source, from: &From, limit: u64) -> Result<Answer, CliError> {
+async fn read(source: &Source, from: &Place, limit: u64) -> Result<Answer, CliError> {
     let (after, last) = match from {
-        From::Oldest => (None, None),
-        From::Last(number) => (None, Some(*number)),
-        From::After(cursor) => (Some(cursor.as_str()), None),
+        Place::Oldest => (None, None),
+        Place::Last(number) => (None, Some(*number)),
+        Place::After(cursor) => (Some(cursor.as_str()), None),
     };
     match source {
         Source::Master(master) => {
             let from = match from {
-                From::Oldest => String::new(),
-                From::Last(number) => format!("&last={number}"),
-                From::After(cursor) => format!("&after={}", encoded(cursor)),
+                Place::Oldest => String::new(),
+                Place::Last(number) => format!("&last={number}"),
+                Place::After(cursor) => format!("&after={}", encoded(cursor)),
             };
             master.get(&format!("/api/v1/changes?limit={limit}{from}")).await
         }

@@ -38,7 +38,7 @@ fn print(out: &mut impl Write, status: &StatusView) -> io::Result<()> {
         writeln!(out, "  {}", plain(&problem.remedy))?;
     }
     let (store, sync) = (&status.store, &status.sync);
-    let online = status.workers.as_ref().map(|workers| workers.online.to_string());
+    let online = status.workers.as_ref().and_then(|workers| workers.online).map(|online| online.to_string());
     let unknown = || "unknown".to_owned();
     let records = &store.records;
     let rows: [(&str, String); 18] = [
@@ -118,24 +118,38 @@ pub fn sentence(status: &StatusView) -> String {
             since.unwrap_or_default()
         );
     }
-    if status.workers.as_ref().is_none_or(|workers| workers.online == 0) {
-        return format!("No worker is online: nothing is being captured; {last}.");
+    match status.workers.as_ref().and_then(|workers| workers.online) {
+        Some(0) => return format!("No worker is online: nothing is being captured; {last}."),
+        None if status.problems.iter().any(|problem| problem.code == ProblemCode::WorkersUnknown) => {
+            return format!("It cannot be told which workers are online; {last}.");
+        }
+        None => {
+            return format!(
+                "The broker has just been connected to: waiting for the workers' heartbeats; {last}."
+            );
+        }
+        Some(_) => {}
     }
     let all = capture.accounts;
     if all == 0 {
         return "No account yet: add one to a worker's file.".to_owned();
     }
     let ill = capture.unwell + capture.unheld;
-    if ill == 0 && capture.starting == 0 {
+    if ill == 0 && capture.starting == 0 && capture.unknown == 0 {
         return match all {
             1 => format!("The account is being captured; {last}."),
             _ => format!("All {all} accounts are being captured; {last}."),
         };
     }
     if ill == 0 {
+        let starting = (capture.starting > 0).then(|| format!(", {} starting", capture.starting));
+        let waiting =
+            (capture.unknown > 0).then(|| format!(", {} waiting for a worker's heartbeat", capture.unknown));
         return format!(
-            "{} of {all} accounts are being captured, {} starting; {last}.",
-            capture.capturing, capture.starting
+            "{} of {all} accounts are being captured{}{}; {last}.",
+            capture.capturing,
+            starting.unwrap_or_default(),
+            waiting.unwrap_or_default()
         );
     }
     format!("{ill} of {all} accounts {} not being captured: {}; {last}.", is_or_are(ill), named(status, ill))

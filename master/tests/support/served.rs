@@ -36,7 +36,7 @@ impl Served {
             loopback_only: true,
         };
         let router = router(ApiState::new(store.clone(), live.clone(), settings, shutdown.clone()));
-        live.note(|moment| moment.broker.connected = true);
+        live.note(|moment| (moment.broker.connected, moment.workers.settled) = (true, true));
         Self { router, store, live, shutdown, applied: 0, _dir: dir }
     }
 

@@ -147,7 +147,7 @@ async fn crash(crashes: &mut watch::Receiver<u64>) {
 async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> {
     let (mut logins, mut told) = load_logged_in(drive, plan, tab).await?;
     if let Some(scroll_plan) = &plan.scroll {
-        scroll::scroll(tab, scroll_plan).await?;
+        scroll::scroll(tab, scroll_plan, drive.reporter.account(), &plan.name).await?;
     }
     let due = plan.refresh.map(|refresh| {
         Instant::now()

@@ -1,13 +1,19 @@
 //! Scrolling a page so that it fetches more, within the bounds of its plan.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::json;
+use snapfleet_protocol::AccountId;
+use tokio::time::Instant;
 
 use super::ScrollPlan;
 use crate::browser::{CallError, Tab};
 
-/// Steps in a row that moved nothing after which the end is believed: the page may be fetching meanwhile.
-const STILL_STEPS_MAX: u32 = 10;
+/// How long nothing may move before the end is believed, where the plan names no end. The page fetches meanwhile.
+const STILL_MAX: Duration = Duration::from_secs(3);
+/// And where it names one: the page may not even have fetched its first rows yet.
+const STILL_BEFORE_END_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Deserialize)]
 struct Step {
@@ -17,27 +23,35 @@ struct Step {
     height: f64,
 }
 
-/// Scrolls step by step until the plan's end, the page's end or the plan's limit.
-pub(super) async fn scroll(tab: &Tab, plan: &ScrollPlan) -> Result<(), CallError> {
+/// Scrolls step by step until the plan's end, the page's end or the plan's limit; a step that moves nothing does not
+/// count. An end that the plan names and that was not reached is told: what lies beyond was not fetched.
+pub(super) async fn scroll(
+    tab: &Tab,
+    plan: &ScrollPlan,
+    account: &AccountId,
+    page: &str,
+) -> Result<(), CallError> {
     let script = script(plan);
-    let mut last = (-1.0, -1.0);
-    let mut still = 0;
+    let still_max = if plan.until.is_some() { STILL_BEFORE_END_MAX } else { STILL_MAX };
+    let (mut last, mut moved_at, mut steps) = ((-1.0, -1.0), Instant::now(), 0);
     let mut found = false;
-    for _ in 0..plan.steps_max {
+    while steps < plan.steps_max && moved_at.elapsed() < still_max {
         let step: Step = tab.evaluate("scroll", script.clone()).await?;
         found |= step.found;
         if step.done {
             return Ok(());
         }
-        still = if (step.place, step.height) == last { still + 1 } else { 0 };
-        last = (step.place, step.height);
-        if still >= STILL_STEPS_MAX {
-            break;
+        if (step.place, step.height) != last {
+            (last, moved_at) = ((step.place, step.height), Instant::now());
+            steps += 1;
         }
         tokio::time::sleep(plan.pause).await;
     }
     if !found {
-        tracing::warn!(selector = plan.selector, "nothing matches the element to scroll");
+        tracing::warn!(account.id = %account, page, selector = plan.selector, "nothing matches the element to scroll");
+    } else if let Some(until) = &plan.until {
+        tracing::warn!(account.id = %account, page, until, steps,
+            "scrolling did not reach the page's end; what lies beyond is not captured this time");
     }
     Ok(())
 }
