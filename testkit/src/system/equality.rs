@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Key, Records, System, Truths};
+use super::{Key, Records, System, Truths, encode};
+use crate::eventually;
 
 /// The least that a page of the demo site fetches: with less it has not been opened yet.
 const SERVED_LEAST: usize = 100;
@@ -18,7 +19,7 @@ impl System {
     /// # Panics
     /// With the first change that does not fit.
     pub async fn check_change_log(&self) -> usize {
-        let changes = self.rows("changes").await;
+        let (changes, stores) = self.changes_and_stores().await;
         let mut last: BTreeMap<(String, Key), Value> = BTreeMap::new();
         let mut number = None;
         for change in &changes {
@@ -42,9 +43,8 @@ impl System {
             }
             last.insert(key, change["record"].clone());
         }
-        for account in self.setup.workers.concat() {
-            let account = format!("demo.{account}");
-            for (key, shown) in self.store(&account).await {
+        for (account, records) in stores {
+            for (key, shown) in records {
                 let (kind, id) = &key;
                 let mut told = last
                     .remove(&(account.clone(), key.clone()))
@@ -57,6 +57,24 @@ impl System {
             }
         }
         changes.len()
+    }
+
+    /// The whole change log, and of the same moment what the store shows of each demo account. Pages go on
+    /// fetching, and a counter that was never pushed may be stored between two reads.
+    async fn changes_and_stores(&self) -> (Vec<Value>, BTreeMap<String, Records>) {
+        eventually(Duration::from_secs(30), "the change log rests while the store is read", async || {
+            let changes = self.rows("changes").await;
+            let mut stores = BTreeMap::new();
+            for account in self.setup.workers.concat() {
+                let account = format!("demo.{account}");
+                let records = self.store(&account).await;
+                stores.insert(account, records);
+            }
+            let newest = encode(changes.last()?["cursor"].as_str()?);
+            let more = self.api(&format!("changes?after={newest}&limit=1")).await;
+            more["items"].as_array()?.is_empty().then_some((changes, stores))
+        })
+        .await
     }
 
     /// What the site has served so far.
