@@ -8,7 +8,7 @@ use bytes::Bytes;
 use snapfleet_protocol::stream::{SNAPSHOTS, WORKERS_PREFIX};
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Broker;
+use crate::connection::{Broker, is_denial};
 use crate::publish::{Outgoing, publish};
 use crate::read::last_per_subject;
 
@@ -48,10 +48,8 @@ pub async fn check_access(broker: &Broker, shutdown: &CancellationToken) -> Resu
         [format!("$JS.API.DIRECT.GET.{SNAPSHOTS}"), format!("{WORKERS_PREFIX}{PROBE}"), format!("{inbox}>")];
     let about =
         |problem: &str, subject: &str| problem.contains(&format!("\"{}", subject.trim_end_matches('>')));
-    let denied = broker.problem(|problem| {
-        let violation = problem.to_lowercase().contains("permissions violation");
-        violation && subjects.iter().any(|subject| about(problem, subject))
-    });
+    let denied = broker
+        .problem(|problem| is_denial(problem) && subjects.iter().any(|subject| about(problem, subject)));
     tokio::select! {
         () = async { tokio::join!(read_snapshot(broker), write_heartbeat(broker)); } => Ok(()),
         reason = denied => {

@@ -324,6 +324,11 @@ fn observe(event: &Event, url: &str, count: &watch::Sender<u64>, problems: &watc
     }
 }
 
+/// Whether a fault is the broker's denial of something that the user sent or subscribed to.
+pub(crate) fn is_denial(problem: &str) -> bool {
+    problem.to_lowercase().contains("permissions violation")
+}
+
 /// Up to a quarter more, so that many clients do not come back in step.
 fn jittered(pause: Duration) -> Duration {
     pause + pause.mul_f64(fastrand::f64() / 4.0)

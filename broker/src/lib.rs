@@ -1,6 +1,6 @@
 //! What workers and master both need of NATS, and nothing else: a watched connection ([`connection`]), the
-//! streams ([`streams`]), the user's rights ([`access`]), publishing with the broker's proof ([`mod@publish`]) and reading back without a consumer
-//! ([`read`]).
+//! streams ([`streams`]), the user's rights ([`access`]), publishing with the broker's proof ([`mod@publish`]) and
+//! reading back without a consumer ([`read`]).
 //!
 //! It is the meeting point of two crates that must not know each other; it knows neither browsers nor the
 //! store, and keeps no state of its own beyond the connection.

@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use snapfleet_protocol::Topic;
 use snapfleet_protocol::stream::{SNAPSHOTS, WORKERS_BUCKET, WORKERS_PREFIX, WORKERS_STREAM};
 
-use crate::connection::Broker;
+use crate::connection::{Broker, is_denial};
 
 /// Why a stream is not there as it must be.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,7 @@ async fn ensure(broker: &Broker, stream: &'static str, config: Config) -> Result
     let made = broker.jetstream().create_or_update_stream(config).await;
     made.map(|_| ()).map_err(|error| {
         // A denied request is never answered; what denied it came as a fault of the connection.
-        let denied =
-            broker.problems().into_iter().rev().find(|problem| problem.contains("ermissions Violation"));
+        let denied = broker.problems().into_iter().rev().find(|problem| is_denial(problem));
         StreamError { stream, reason: denied.unwrap_or_else(|| error.to_string()) }
     })
 }

@@ -93,7 +93,7 @@ pub struct Heartbeat {
     pub started_at: UnixMs,
     /// When this was written.
     pub at: UnixMs,
-    /// Open browser pages.
+    /// Browser pages that its accounts call for, open or not.
     pub pages: u32,
     /// Resident memory of the worker process itself, in bytes; the browser's is not in it.
     pub memory_bytes: u64,

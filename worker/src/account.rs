@@ -378,7 +378,7 @@ impl Account {
         let account = &self.task.account;
         let Some((publisher, work, count, outcome)) = done else {
             tracing::error!(account.id = %account, "the publishing task died");
-            self.health.undriven("its publishing task died; restart the worker".to_owned());
+            self.health.unpublished(Some("the publishing task died; restart the worker".to_owned()));
             self.show();
             return false;
         };

@@ -102,7 +102,8 @@ pub async fn run(
     let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
     let mapping = tokio::spawn(map_reports(plan.clone(), reports, sightings.clone()));
     let mut pause = RETRY_PAUSE_MIN;
-    while !stop.is_cancelled() {
+    // Without anybody who maps, driving is in vain: ending tells the account's task, which shows it.
+    while !stop.is_cancelled() && !reports_in.is_closed() {
         let started = tokio::time::Instant::now();
         let driven = drive_once(&plan, &browser, reports_in.clone(), &stop).await;
         let Err(error) = driven else { break };
