@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use snapfleet_protocol::Topic;
-use snapfleet_protocol::stream::{SNAPSHOTS, WORKERS_BUCKET, WORKERS_PREFIX, WORKERS_STREAM};
+use snapfleet_protocol::stream::{
+    ACCOUNTS_BUCKET, ACCOUNTS_STREAM, ERASURES_BUCKET, ERASURES_STREAM, LEASES_BUCKET, LEASES_STREAM,
+    READERS_BUCKET, READERS_STREAM, SESSIONS_BUCKET, SESSIONS_STREAM, SNAPSHOTS, WORKERS_BUCKET,
+    WORKERS_STREAM,
+};
 
 use crate::connection::{Broker, is_denial};
 
@@ -21,13 +25,17 @@ pub struct StreamError {
     pub reason: String,
 }
 
-/// Creates the streams and buckets, or brings those that exist to our settings, keeping their messages.
+/// Creates the streams and buckets with `replicas` copies each (1, or 3 in a cluster), or brings those that exist to
+/// our settings, keeping their messages.
 ///
 /// # Errors
 /// [`StreamError`] naming the stream, where the broker refuses or does not answer.
-pub async fn ensure_streams(broker: &Broker) -> Result<(), StreamError> {
-    ensure(broker, SNAPSHOTS, snapshots()).await?;
-    ensure(broker, WORKERS_STREAM, workers()).await
+pub async fn ensure_streams(broker: &Broker, replicas: usize) -> Result<(), StreamError> {
+    ensure(broker, SNAPSHOTS, snapshots(replicas)).await?;
+    for bucket in buckets() {
+        ensure(broker, bucket.stream, bucket.config(replicas)).await?;
+    }
+    Ok(())
 }
 
 async fn ensure(broker: &Broker, stream: &'static str, config: Config) -> Result<(), StreamError> {
@@ -40,7 +48,7 @@ async fn ensure(broker: &Broker, stream: &'static str, config: Config) -> Result
 }
 
 /// Keeps every snapshot until compaction. When it is full a publish fails; nothing is dropped in silence.
-fn snapshots() -> Config {
+fn snapshots(replicas: usize) -> Config {
     Config {
         name: SNAPSHOTS.to_owned(),
         description: Some("MessagePack snapshots of each account, worker to master".to_owned()),
@@ -48,29 +56,60 @@ fn snapshots() -> Config {
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::New,
         storage: StorageType::File,
+        num_replicas: replicas,
         allow_direct: true,
         allow_atomic_publish: true,
         ..Config::default()
     }
 }
 
-/// A key-value bucket in the broker's own layout, so that `nats kv` reads it: one heartbeat a key, newest only.
-fn workers() -> Config {
-    Config {
-        name: WORKERS_STREAM.to_owned(),
-        description: Some("heartbeats of the running workers".to_owned()),
-        subjects: vec![format!("{WORKERS_PREFIX}>")],
-        retention: RetentionPolicy::Limits,
-        discard: DiscardPolicy::New,
-        storage: StorageType::File,
-        max_messages_per_subject: 1,
-        max_bytes: -1,
-        allow_rollup: true,
-        allow_direct: true,
-        allow_message_ttl: true,
-        deny_delete: true,
-        subject_delete_marker_ttl: Some(Duration::from_secs(60)),
-        metadata: [("snapfleet.bucket".to_owned(), WORKERS_BUCKET.to_owned())].into(),
-        ..Config::default()
+/// A key-value bucket.
+struct Bucket {
+    name: &'static str,
+    stream: &'static str,
+    description: &'static str,
+    /// How many values of a key are kept.
+    history: i64,
+    /// Keys may have a time to live of their own.
+    expires: bool,
+}
+
+fn buckets() -> [Bucket; 6] {
+    let bucket =
+        |name, stream, description, history| Bucket { name, stream, description, history, expires: false };
+    [
+        Bucket {
+            expires: true,
+            ..bucket(WORKERS_BUCKET, WORKERS_STREAM, "heartbeats of the running workers", 1)
+        },
+        bucket(ACCOUNTS_BUCKET, ACCOUNTS_STREAM, "configuration of the accounts", 5),
+        bucket(LEASES_BUCKET, LEASES_STREAM, "who holds which account", 1),
+        bucket(SESSIONS_BUCKET, SESSIONS_STREAM, "sealed browser sessions of the accounts", 3),
+        bucket(READERS_BUCKET, READERS_STREAM, "how far each replica has read the snapshots", 1),
+        bucket(ERASURES_BUCKET, ERASURES_STREAM, "persons whose records were erased, by hash", 1),
+    ]
+}
+
+impl Bucket {
+    /// In the broker's own layout, so that `nats kv` reads it.
+    fn config(&self, replicas: usize) -> Config {
+        Config {
+            name: self.stream.to_owned(),
+            description: Some(self.description.to_owned()),
+            subjects: vec![format!("$KV.{}.>", self.name)],
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::New,
+            storage: StorageType::File,
+            num_replicas: replicas,
+            max_messages_per_subject: self.history,
+            max_bytes: -1,
+            allow_rollup: true,
+            allow_direct: true,
+            allow_message_ttl: self.expires,
+            deny_delete: true,
+            subject_delete_marker_ttl: self.expires.then_some(Duration::from_secs(60)),
+            metadata: [("snapfleet.bucket".to_owned(), self.name.to_owned())].into(),
+            ..Config::default()
+        }
     }
 }

@@ -31,7 +31,7 @@ async fn a_worker_passes_with_and_without_streams_and_leaves_nothing_behind() {
     let started = Instant::now();
     check_access(&worker, &shutdown).await.unwrap();
     let master = connect(&server, "master").await;
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     check_access(&worker, &shutdown).await.unwrap();
     assert!(started.elapsed() < AT_ONCE, "each probe was answered: {:?}", started.elapsed());
     assert_eq!(worker.problems(), Vec::<String>::new());
@@ -44,7 +44,7 @@ async fn a_worker_passes_with_and_without_streams_and_leaves_nothing_behind() {
 #[tokio::test]
 async fn an_operator_is_refused_and_told_what_it_may_not_do() {
     let server = TestBroker::start();
-    ensure_streams(&connect(&server, "master").await).await.unwrap();
+    ensure_streams(&connect(&server, "master").await, 1).await.unwrap();
     let (operator, shutdown) = (connect(&server, "operator").await, CancellationToken::new());
     let error = check_access(&operator, &shutdown).await.unwrap_err();
     let probed = ["$JS.API.DIRECT.GET.SNAPSHOTS", "$KV.workers.probe"];

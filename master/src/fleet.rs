@@ -1,12 +1,12 @@
 //! The running workers, as their heartbeats tell: read from the broker each second, kept nowhere. Who comes and who
 //! goes is logged here.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use snapfleet_broker::{Broker, Stored, last_per_subject};
+use snapfleet_broker::{Broker, last_per_subject};
 use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, WORKERS_PREFIX, WORKERS_STREAM};
-use snapfleet_protocol::{Heartbeat, InstanceId};
+use snapfleet_protocol::{Heartbeat, HeldAccounts, InstanceId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,11 +18,11 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 pub(crate) const HEARTBEATS_DUE: Duration =
     Duration::from_millis(HEARTBEAT_TTL_S * 1_000 + 2 * HEARTBEAT_EVERY_MS);
 
+/// What the subject of the accounts that an instance holds ends with.
+const HELD_ACCOUNTS_END: &str = ".accounts";
+
 /// Accounts that a log line names.
 const ACCOUNTS_LOGGED_MAX: usize = 20;
-
-/// Headers of messages that say that a key is gone rather than what it holds.
-const HEADERS_GONE: [&str; 2] = ["KV-Operation", "Nats-Marker-Reason"];
 
 /// What is known of the fleet at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -139,16 +139,24 @@ impl Reader {
         self.failing = false;
         let mut workers = Vec::new();
         let mut unreadable = HashSet::new();
-        for message in stored.iter().filter(|message| !is_gone(message)) {
-            match serde_json::from_slice::<Heartbeat>(&message.payload) {
-                Ok(heartbeat) => workers.push(heartbeat),
-                Err(error) => {
-                    if !self.reported.contains(&message.seq) {
-                        tracing::warn!(subject = %message.subject, %error, "a heartbeat cannot be read");
-                    }
-                    unreadable.insert(message.seq);
+        let mut held = HashMap::new();
+        for message in stored.iter().filter(|message| !message.is_gone()) {
+            let is_held = message.subject.ends_with(HELD_ACCOUNTS_END);
+            let read = if is_held {
+                serde_json::from_slice::<HeldAccounts>(&message.payload)
+                    .map(|read| drop(held.insert(read.instance, read.accounts)))
+            } else {
+                serde_json::from_slice::<Heartbeat>(&message.payload).map(|heartbeat| workers.push(heartbeat))
+            };
+            if let Err(error) = read {
+                if !self.reported.contains(&message.seq) {
+                    tracing::warn!(subject = %message.subject, %error, "a heartbeat cannot be read");
                 }
+                unreadable.insert(message.seq);
             }
+        }
+        for worker in &mut workers {
+            worker.accounts = held.remove(&worker.instance).unwrap_or_default();
         }
         workers.sort_by(|a, b| a.instance.cmp(&b.instance));
         let count = unreadable.len() as u64;
@@ -157,28 +165,15 @@ impl Reader {
     }
 }
 
-/// Whether a message only marks that its key was deleted or has expired.
-fn is_gone(message: &Stored) -> bool {
-    HEADERS_GONE.iter().any(|name| message.headers.get(*name).is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use snapfleet_protocol::UnixMs;
+    use snapfleet_protocol::WorkerId;
 
     fn worker(instance: &str) -> Heartbeat {
         Heartbeat {
-            instance: InstanceId::parse(instance).unwrap(),
             host: "host-1".to_owned(),
-            pid: 1,
-            version: "0.1.0".to_owned(),
-            started_at: UnixMs(0),
-            at: UnixMs(0),
-            pages: 0,
-            memory_bytes: 0,
-            problems: Vec::new(),
-            accounts: Vec::new(),
+            ..Heartbeat::new(InstanceId::parse(instance).unwrap(), WorkerId::parse("w").unwrap())
         }
     }
 

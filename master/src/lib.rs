@@ -217,7 +217,7 @@ async fn streams_stand(broker: &Broker, shutdown: &CancellationToken) -> Result<
     loop {
         connections.borrow_and_update();
         let made = tokio::select! {
-            made = ensure_streams(broker) => made,
+            made = ensure_streams(broker, 1) => made,
             () = shutdown.cancelled() => return Ok(false),
         };
         let lost = !broker.is_connected() || connections.has_changed().unwrap_or(false);

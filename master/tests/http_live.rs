@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use served::{Served, body, filled, request};
 use snapfleet_master::cli::sentence;
-use snapfleet_protocol::{AccountHealth, AccountState, Heartbeat, InstanceId, UnixMs};
+use snapfleet_protocol::{AccountHealth, AccountState, Heartbeat, InstanceId, UnixMs, WorkerId};
 use snapfleet_testkit::sample;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -123,22 +123,13 @@ fn health(account: &str, state: AccountState, reason: Option<&str>) -> AccountHe
         capture_errors: 0,
         pending: 0,
         window: 1,
+        problems: Vec::new(),
     }
 }
 
 fn heartbeat(accounts: Vec<AccountHealth>, problems: Vec<String>) -> Heartbeat {
-    Heartbeat {
-        instance: InstanceId::parse("w1").unwrap(),
-        host: "host-1".to_owned(),
-        pid: 1,
-        version: "0.1.0".to_owned(),
-        started_at: sample::BASE,
-        at: sample::BASE,
-        pages: 1,
-        memory_bytes: 1,
-        problems,
-        accounts,
-    }
+    let (instance, worker) = (InstanceId::parse("w1").unwrap(), WorkerId::parse("host-1").unwrap());
+    Heartbeat { host: "host-1".to_owned(), pid: 1, problems, accounts, ..Heartbeat::new(instance, worker) }
 }
 
 #[tokio::test]
@@ -225,36 +216,6 @@ async fn what_cannot_be_known_just_after_connecting_is_not_told_as_a_fault() {
     let status = served.get("/api/v1/status").await;
     assert_eq!(status["problems"][0]["code"], "account_unheld");
     assert_eq!(status["problems"][0]["account"], "demo.b");
-}
-
-#[tokio::test]
-async fn an_account_in_two_files_is_told_with_who_captures_it() {
-    let served = filled().await;
-    let lost = health("demo.a", AccountState::Fenced, Some("another worker holds the account with epoch 2"));
-    let other = health("demo.b", AccountState::Capturing, None);
-    let loser = heartbeat(vec![lost, other], vec![]);
-    served.live.note(|moment| moment.workers.heartbeats = vec![loser.clone()]);
-    let status = served.get("/api/v1/status").await;
-    let problem = &status["problems"][0];
-    let text = "demo.a is not captured by worker host-1 w1: another worker has claimed it";
-    assert_eq!((&problem["code"], &problem["text"]), (&json!("account_unwell"), &json!(text)));
-    let remedy = json!("leave it in one worker's file only, then restart that worker");
-    assert_eq!(problem["remedy"], remedy);
-    assert!(!status["problems"].to_string().contains("epoch"), "{status}");
-
-    let mut holder = heartbeat(vec![health("demo.a", AccountState::Capturing, None)], vec![]);
-    holder.instance = InstanceId::parse("w2").unwrap();
-    holder.accounts[0].epoch = 2;
-    served.live.note(|moment| moment.workers.heartbeats = vec![loser, holder]);
-    let status = served.get("/api/v1/status").await;
-    assert_eq!(status["capture"]["capturing"], 2);
-    assert_eq!(status["problems"].as_array().unwrap().len(), 1);
-    let problem = &status["problems"][0];
-    let text = json!(format!("{text} (it is captured by worker host-1 w2)"));
-    assert_eq!(
-        (&problem["code"], &problem["text"], &problem["remedy"]),
-        (&json!("account_shared"), &text, &remedy)
-    );
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use snapfleet_master::ingest::{self, IngestLimits, IngestState};
 use snapfleet_master::store::{Batch, DataStore, StoreError};
 use snapfleet_protocol::stream::{SNAPSHOTS, WORKERS_PREFIX};
 use snapfleet_protocol::{
-    Heartbeat, InstanceId, RecordKind, Snapshot, Topic, UnixMs, WireVersion, encode_snapshot,
+    Heartbeat, InstanceId, RecordKind, Snapshot, Topic, WireVersion, WorkerId, encode_snapshot,
 };
 use snapfleet_testkit::sample::{account, direct_message, snapshot};
 use snapfleet_testkit::{Proxy, TestBroker, eventually};
@@ -136,7 +136,7 @@ async fn after_the_broker_was_killed_ingest_goes_on_within_two_seconds_and_nothi
     let mut server = TestBroker::start();
     let wire = Proxy::start(&server.address()).await;
     let (master, worker) = (connect(wire.url(), "master").await, connect(server.url(), "worker").await);
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     let running = start_ingest(&master);
     let enough = CancellationToken::new();
     let publishing = tokio::spawn(publish_on(worker.clone(), enough.clone()));
@@ -176,7 +176,7 @@ async fn a_connection_cut_in_the_middle_of_a_fetch_loses_nothing() {
     let worker = connect(server.url(), "worker").await;
     let proxy = Proxy::start(&server.address()).await;
     let master = connect(proxy.url(), "master").await;
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     // Texts that hardly compress, so that one pull's answers take many packets.
     let number_of = 200;
     for number in 1..=number_of {
@@ -202,7 +202,7 @@ async fn a_connection_cut_in_the_middle_of_a_fetch_loses_nothing() {
 async fn what_is_no_snapshot_is_set_aside_and_the_rest_goes_on() {
     let server = TestBroker::start();
     let (master, worker) = (connect(server.url(), "master").await, connect(server.url(), "worker").await);
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     let running = start_ingest(&master);
     let of = |subject: &str, payload: &[u8], version: Option<&str>| Outgoing {
         subject: subject.to_owned(),
@@ -248,7 +248,7 @@ async fn what_is_no_snapshot_is_set_aside_and_the_rest_goes_on() {
 async fn a_recreated_stream_is_read_from_its_beginning() {
     let server = TestBroker::start();
     let (master, worker) = (connect(server.url(), "master").await, connect(server.url(), "worker").await);
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     let running = start_ingest(&master);
     for number in 1..=3 {
         publish_surely(&worker, &outgoing(&nth(number, "text"))).await;
@@ -260,7 +260,7 @@ async fn a_recreated_stream_is_read_from_its_beginning() {
         running.state.problems().iter().any(|problem| problem.contains(SNAPSHOTS)).then_some(())
     })
     .await;
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     for number in 1..=2 {
         let mut made = nth(number, "text");
         made.direct_messages.push(direct_message(1, number + 3, "new"));
@@ -282,7 +282,7 @@ async fn a_recreated_stream_is_read_from_its_beginning() {
 async fn a_stream_that_ends_before_the_position_is_shown_and_nothing_is_applied() {
     let server = TestBroker::start();
     let (master, worker) = (connect(server.url(), "master").await, connect(server.url(), "worker").await);
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let stream = master.jetstream().get_stream(SNAPSHOTS).await.unwrap();
@@ -304,22 +304,12 @@ async fn a_stream_that_ends_before_the_position_is_shown_and_nothing_is_applied(
 async fn the_fleet_is_who_sends_heartbeats() {
     let server = TestBroker::start();
     let (master, worker) = (connect(server.url(), "master").await, connect(server.url(), "worker").await);
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     let (sender, mut fleet) = watch::channel(Fleet::default());
     let stop = CancellationToken::new();
     let task = tokio::spawn(fleet::run(master, sender, stop.clone()));
-    let heartbeat = Heartbeat {
-        instance: InstanceId::parse("i1").unwrap(),
-        host: "host".to_owned(),
-        pid: 1,
-        version: "0".to_owned(),
-        started_at: UnixMs(1),
-        at: UnixMs(2),
-        pages: 3,
-        memory_bytes: 4,
-        problems: Vec::new(),
-        accounts: Vec::new(),
-    };
+    let (instance, worker_id) = (InstanceId::parse("i1").unwrap(), WorkerId::parse("w1").unwrap());
+    let heartbeat = Heartbeat { host: "host".to_owned(), pages: 3, ..Heartbeat::new(instance, worker_id) };
     let of = |key: &str, payload: Vec<u8>| Outgoing {
         subject: format!("{WORKERS_PREFIX}{key}"),
         payload: payload.into(),

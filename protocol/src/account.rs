@@ -125,6 +125,10 @@ name! {
     /// One start of one worker process. Random, so that a restarted worker is never taken for its forerunner.
     InstanceId, "instance"
 }
+name! {
+    /// A worker through all its starts: the same as long as its state_dir is.
+    WorkerId, "worker id"
+}
 
 /// An account of a platform, written `<platform>.<account>`: the key of everything in the system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

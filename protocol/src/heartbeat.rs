@@ -1,8 +1,10 @@
-//! What a running worker says of itself: JSON in the bucket `workers`, gone five seconds after its last one.
+//! What a running worker says of itself: JSON in the bucket `workers`, gone five seconds after its last heartbeat.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::{AccountId, InstanceId};
+use crate::account::{AccountId, InstanceId, PlatformName, WorkerId};
 use crate::time::UnixMs;
 
 /// How an account fares at its worker.
@@ -19,8 +21,8 @@ pub enum AccountState {
     LoggedOut,
     /// It does not work; see the reason.
     Failing,
-    /// Another holder has a higher epoch; this one publishes no more.
-    Fenced,
+    /// The broker has not been heard for longer than a heartbeat lives: it listens, but drives and publishes nothing.
+    CutOff,
 }
 
 impl AccountState {
@@ -33,7 +35,7 @@ impl AccountState {
             AccountState::Silent => "silent",
             AccountState::LoggedOut => "logged_out",
             AccountState::Failing => "failing",
-            AccountState::Fenced => "fenced",
+            AccountState::CutOff => "cut_off",
         }
     }
 
@@ -76,13 +78,19 @@ pub struct AccountHealth {
     pub pending: u64,
     /// Records in the window.
     pub window: u64,
+    /// What is wrong beside the state, such as an outbox that cannot be written or a session that cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
-/// One running worker instance.
+/// One running worker instance: JSON under the key of its instance. Small, because it is written every
+/// [`crate::stream::HEARTBEAT_EVERY_MS`]; what it holds is told apart, in [`HeldAccounts`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// This start of the worker.
     pub instance: InstanceId,
+    /// The worker through all its starts.
+    pub worker: WorkerId,
     /// The host's name.
     pub host: String,
     /// The process's id on its host.
@@ -93,13 +101,83 @@ pub struct Heartbeat {
     pub started_at: UnixMs,
     /// When this was written.
     pub at: UnixMs,
+    /// The most accounts that it takes.
+    pub max_accounts: u32,
+    /// Accounts that ask for labels go only to workers that carry them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The platforms that it knows.
+    pub platforms: Vec<PlatformName>,
+    /// It stops, and takes no more accounts.
+    #[serde(default)]
+    pub leaving: bool,
+    /// How many accounts it holds.
+    pub holding: u32,
     /// Browser pages that its accounts call for, open or not.
     pub pages: u32,
     /// Resident memory of the worker process itself, in bytes; the browser's is not in it.
     pub memory_bytes: u64,
+    /// Memory of its browser's processes together, in bytes; 0 where that is not known.
+    #[serde(default)]
+    pub browser_bytes: u64,
+    /// When the broker last acked a publish of one of its accounts.
+    #[serde(default)]
+    pub published_at: Option<UnixMs>,
     /// Faults of the worker as a whole, such as a permission that the broker denied.
     #[serde(default)]
     pub problems: Vec<String>,
-    /// The accounts it holds.
+    /// Records on its disk of accounts that others hold now; offered again when it holds them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<LeftBehind>,
+    /// The accounts it holds. Empty on the wire: filled in from [`HeldAccounts`] by who reads both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountHealth>,
+}
+
+impl Heartbeat {
+    /// Of an instance of which nothing else is known yet: it holds nothing and takes nothing.
+    #[must_use]
+    pub fn new(instance: InstanceId, worker: WorkerId) -> Self {
+        Self {
+            instance,
+            worker,
+            host: String::new(),
+            pid: 0,
+            version: String::new(),
+            started_at: UnixMs(0),
+            at: UnixMs(0),
+            max_accounts: 0,
+            labels: BTreeMap::new(),
+            platforms: Vec::new(),
+            leaving: false,
+            holding: 0,
+            pages: 0,
+            memory_bytes: 0,
+            browser_bytes: 0,
+            published_at: None,
+            problems: Vec::new(),
+            left_behind: Vec::new(),
+            accounts: Vec::new(),
+        }
+    }
+}
+
+/// The accounts that an instance holds: JSON under the key `<instance>.accounts`, written when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldAccounts {
+    /// This start of the worker.
+    pub instance: InstanceId,
+    /// When this was written.
+    pub at: UnixMs,
+    /// How each fares.
+    pub accounts: Vec<AccountHealth>,
+}
+
+/// Records that were seen, not acked, and then the account went to another worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftBehind {
+    /// Of which account.
+    pub account: AccountId,
+    /// How many.
+    pub records: u64,
 }

@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod codec;
+pub mod fleet;
 pub mod heartbeat;
 pub mod records;
 pub mod snapshot;
@@ -16,9 +17,13 @@ pub mod stream;
 pub mod subject;
 pub mod time;
 
-pub use account::{AccountId, AccountName, IdError, InstanceId, PlatformName};
+pub use account::{AccountId, AccountName, IdError, InstanceId, PlatformName, WorkerId};
 pub use codec::{DecodeError, EncodeError, decode_snapshot, encode_snapshot};
-pub use heartbeat::{AccountHealth, AccountState, Heartbeat};
+pub use fleet::{
+    AccountConfig, AccountEntry, Command, CommandAnswer, ConfigError, Ended, Lease, ReaderPosition,
+    StreamPoint,
+};
+pub use heartbeat::{AccountHealth, AccountState, Heartbeat, HeldAccounts, LeftBehind};
 pub use records::{
     Comment, Content, ContentType, Conversation, ConversationType, DirectMessage, Direction, MessageType,
     Notification, NotificationType, Record, RecordId, RecordKind,

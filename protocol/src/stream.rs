@@ -9,6 +9,40 @@ pub const WORKERS_STREAM: &str = "KV_workers";
 /// What the subjects of [`WORKERS_BUCKET`] begin with.
 pub const WORKERS_PREFIX: &str = "$KV.workers.";
 
+/// The bucket of account configuration: [`crate::AccountEntry`], one key for each account.
+pub const ACCOUNTS_BUCKET: &str = "accounts";
+/// The stream behind [`ACCOUNTS_BUCKET`].
+pub const ACCOUNTS_STREAM: &str = "KV_accounts";
+/// What the subjects of [`ACCOUNTS_BUCKET`] begin with.
+pub const ACCOUNTS_PREFIX: &str = "$KV.accounts.";
+/// The bucket of leases: [`crate::Lease`], one key for each account that was ever held.
+pub const LEASES_BUCKET: &str = "leases";
+/// The stream behind [`LEASES_BUCKET`].
+pub const LEASES_STREAM: &str = "KV_leases";
+/// What the subjects of [`LEASES_BUCKET`] begin with.
+pub const LEASES_PREFIX: &str = "$KV.leases.";
+/// The bucket of sealed session states, one key for each account.
+pub const SESSIONS_BUCKET: &str = "sessions";
+/// The stream behind [`SESSIONS_BUCKET`].
+pub const SESSIONS_STREAM: &str = "KV_sessions";
+/// What the subjects of [`SESSIONS_BUCKET`] begin with.
+pub const SESSIONS_PREFIX: &str = "$KV.sessions.";
+/// The bucket of readers of the snapshots: [`crate::ReaderPosition`], one key for each replica.
+pub const READERS_BUCKET: &str = "readers";
+/// The stream behind [`READERS_BUCKET`].
+pub const READERS_STREAM: &str = "KV_readers";
+/// What the subjects of [`READERS_BUCKET`] begin with.
+pub const READERS_PREFIX: &str = "$KV.readers.";
+/// The bucket of erased persons, one key for each: `<platform>.<account>.<hash>`.
+pub const ERASURES_BUCKET: &str = "erasures";
+/// The stream behind [`ERASURES_BUCKET`].
+pub const ERASURES_STREAM: &str = "KV_erasures";
+/// What the subjects of [`ERASURES_BUCKET`] begin with.
+pub const ERASURES_PREFIX: &str = "$KV.erasures.";
+
+/// The last token of the key, below a worker's instance, with the accounts that it holds.
+pub const HELD_ACCOUNTS_KEY: &str = "accounts";
+
 /// How long a heartbeat lives, in seconds: a worker silent for longer is gone.
 pub const HEARTBEAT_TTL_S: u64 = 5;
 /// Time between a worker's heartbeats, in milliseconds.

@@ -411,7 +411,7 @@ impl Account {
                 let reason =
                     "another worker has claimed it: leave it in one worker's file, and restart that worker"
                         .to_owned();
-                self.task.roster.set_state(account, AccountState::Fenced, Some(reason));
+                self.task.roster.set_state(account, AccountState::CutOff, Some(reason));
                 return false;
             }
             Outcome::TooLarge { bytes } if kind == "delta" => {
@@ -462,7 +462,7 @@ impl Account {
             tracing::warn!(account.id = %self.task.account, limit_s = DRAIN_TIMEOUT.as_secs(),
                 "the pages did not hand over in time what they had captured");
         }
-        let fenced = self.task.roster.state(&self.task.account) == Some(AccountState::Fenced);
+        let fenced = self.task.roster.state(&self.task.account) == Some(AccountState::CutOff);
         let deadline = Instant::now() + FLUSH_TIMEOUT;
         while !fenced && (self.in_flight.is_some() || self.window.pending_len() > 0) {
             if self.in_flight.is_none() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use snapfleet_broker::{Broker, Outgoing, PublishError, publish};
 use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, WORKERS_PREFIX};
-use snapfleet_protocol::{Heartbeat, InstanceId, UnixMs};
+use snapfleet_protocol::{Heartbeat, InstanceId, UnixMs, WorkerId};
 use tokio_util::sync::CancellationToken;
 
 use crate::roster::{Roster, now};
@@ -17,6 +17,8 @@ use crate::roster::{Roster, now};
 pub struct Identity {
     /// This start.
     pub instance: InstanceId,
+    /// The worker through all its starts.
+    pub worker: WorkerId,
     /// The host's name.
     pub host: String,
     /// When it started.
@@ -32,6 +34,7 @@ impl Identity {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Ok(Self {
             instance: InstanceId::parse(&format!("{:016x}", fastrand::u64(..)))?,
+            worker: WorkerId::parse("worker")?,
             host: host.trim().to_owned(),
             started_at: now(),
         })
@@ -72,7 +75,6 @@ pub async fn beat(broker: Broker, identity: Identity, roster: Roster, pages: u32
 
 fn heartbeat(broker: &Broker, identity: &Identity, roster: &Roster, pages: u32) -> Heartbeat {
     Heartbeat {
-        instance: identity.instance.clone(),
         host: identity.host.clone(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -82,6 +84,7 @@ fn heartbeat(broker: &Broker, identity: &Identity, roster: &Roster, pages: u32) 
         memory_bytes: resident_bytes().unwrap_or(0),
         problems: broker.problems(),
         accounts: roster.all(),
+        ..Heartbeat::new(identity.instance.clone(), identity.worker.clone())
     }
 }
 

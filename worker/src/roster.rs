@@ -36,6 +36,7 @@ impl Roster {
             capture_errors: 0,
             pending: 0,
             window: 0,
+            problems: Vec::new(),
         };
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner).insert(account.clone(), health);
     }

@@ -35,7 +35,7 @@ async fn connect(url: &str, user: &str) -> Broker {
 async fn broker() -> (TestBroker, Broker) {
     let server = TestBroker::start();
     let master = connect(&server.url(), "master").await;
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     (server, master)
 }
 
@@ -187,7 +187,7 @@ async fn a_lost_ack_neither_fences_nor_doubles() {
     }
     let state = worker.roster.state(&account);
     worker.stop().await;
-    assert_ne!(state, Some(AccountState::Fenced));
+    assert_ne!(state, Some(AccountState::CutOff));
     let all = stored(&master, &account).await;
     assert_eq!(told(&all), ["c1", "c2", "c3"]);
     assert_nothing_twice(&all);
@@ -203,7 +203,7 @@ async fn a_new_holder_fences_the_old_one_and_starts_from_its_window() {
     let new = Running::start(&server.url(), &account, "new", &dir.path().join("new")).await;
     old.see(vec![comment(2)]).await;
     eventually(DEADLINE, "the old holder is fenced", async || {
-        (old.roster.state(&account) == Some(AccountState::Fenced)).then_some(())
+        (old.roster.state(&account) == Some(AccountState::CutOff)).then_some(())
     })
     .await;
     new.see(vec![comment(1), comment(3)]).await;
@@ -244,7 +244,7 @@ async fn a_stream_made_anew_gets_everything_again() {
     worker.see(vec![comment(1), comment(2)]).await;
     wait_for(&master, &account, SnapshotKind::Full, &["c1", "c2"]).await;
     master.jetstream().delete_stream(SNAPSHOTS).await.unwrap();
-    ensure_streams(&master).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
     worker.see(vec![comment(3)]).await;
     wait_for(&master, &account, SnapshotKind::Full, &["c1", "c2", "c3"]).await;
     worker.stop().await;
@@ -340,7 +340,7 @@ async fn of_two_that_claim_at_once_one_is_fenced() {
     two.see(vec![comment(2)]).await;
     let (old, new) = if epochs[0] < epochs[1] { (&one, "c2") } else { (&two, "c1") };
     eventually(DEADLINE, "the lower term is fenced", async || {
-        (old.roster.state(&account) == Some(AccountState::Fenced)).then_some(())
+        (old.roster.state(&account) == Some(AccountState::CutOff)).then_some(())
     })
     .await;
     wait_until_told(&master, &account, &[new]).await;

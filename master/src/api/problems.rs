@@ -1,7 +1,7 @@
 //! What is wrong, in words: each problem with a code for programs, since when it is one, and what helps.
 
 use serde::{Deserialize, Serialize};
-use snapfleet_protocol::{AccountHealth, AccountId, AccountState, Heartbeat, UnixMs};
+use snapfleet_protocol::{AccountId, AccountState, UnixMs};
 
 use super::ApiState;
 use super::live::Moment;
@@ -51,8 +51,6 @@ pub enum ProblemCode {
     AccountUnwell,
     /// An account of the store is held by no online worker.
     AccountUnheld,
-    /// An account is captured by one worker, and another has it in its file too.
-    AccountShared,
     /// A worker reports a fault.
     WorkerFault,
     /// The connection to the broker reported a fault.
@@ -91,7 +89,6 @@ pub(crate) fn all(
     // With no worker at all, that is the one problem to tell; and who may be held is not told to be held by none.
     let tell_unheld = moment.workers_complete() && !moment.workers.heartbeats.is_empty();
     problems.extend(accounts.iter().filter_map(|account| of_an_account(account, tell_unheld)));
-    problems.extend(shared(moment, accounts));
     for worker in &moment.workers.heartbeats {
         let name = format!("{} {}", worker.host, worker.instance);
         problems.extend(worker.problems.iter().map(|fault| {
@@ -157,10 +154,6 @@ fn of_an_account(account: &AccountView, tell_unheld: bool) -> Option<ProblemView
     let worker = worker.map(|(host, instance)| format!("{host} {instance}"));
     let problem = match account.state {
         Some(state) if state.is_well() => return None,
-        Some(AccountState::Fenced) => {
-            let text = claimed_by_another(id, worker.as_deref().unwrap_or_default());
-            ProblemView::new(ProblemCode::AccountUnwell, account.since, text, SHARED_REMEDY)
-        }
         Some(state) => {
             let (is, remedy) = in_words(state);
             let reason = account.reason.as_deref();
@@ -179,45 +172,6 @@ fn of_an_account(account: &AccountView, tell_unheld: bool) -> Option<ProblemView
     Some(ProblemView { account: Some(id.clone()), state: account.state, worker, ..problem })
 }
 
-/// What helps where two workers have one account in their files.
-const SHARED_REMEDY: &str = "leave it in one worker's file only, then restart that worker";
-
-fn claimed_by_another(account: &AccountId, worker: &str) -> String {
-    format!("{account} is not captured by worker {worker}: another worker has claimed it")
-}
-
-/// Workers that lost an account to another one that is online: the account itself may be well there.
-fn shared<'a>(moment: &'a Moment, accounts: &'a [AccountView]) -> impl Iterator<Item = ProblemView> + 'a {
-    let lost = |(worker, health): &(&Heartbeat, &AccountHealth)| {
-        let at = accounts.binary_search_by(|view| view.account.cmp(&health.account)).ok();
-        let (view, id) = (&accounts[at?], &health.account);
-        let (host, holder) = view.host.as_ref().zip(view.worker.as_ref())?;
-        if *holder == worker.instance {
-            return None;
-        }
-        let name = format!("{} {}", worker.host, worker.instance);
-        let mut text = claimed_by_another(id, &name);
-        let well = view.state.is_some_and(AccountState::is_well);
-        if well {
-            text.push_str(&format!(" (it is captured by worker {host} {holder})"));
-        }
-        let problem = ProblemView::new(ProblemCode::AccountShared, Some(health.since), text, SHARED_REMEDY);
-        Some(ProblemView {
-            account: Some(id.clone()),
-            state: Some(health.state),
-            worker: Some(name),
-            detail: well.then(|| format!("{host} {holder}")),
-            ..problem
-        })
-    };
-    let held = moment
-        .workers
-        .heartbeats
-        .iter()
-        .flat_map(|worker| worker.accounts.iter().map(move |it| (worker, it)));
-    held.filter(|(_, health)| health.state == AccountState::Fenced).filter_map(move |pair| lost(&pair))
-}
-
 /// An account's state in a sentence that names several.
 pub(crate) fn state_words(state: Option<AccountState>) -> &'static str {
     match state {
@@ -226,7 +180,7 @@ pub(crate) fn state_words(state: Option<AccountState>) -> &'static str {
         Some(AccountState::Silent) => "delivers nothing",
         Some(AccountState::LoggedOut) => "logged out",
         Some(AccountState::Failing) => "failing",
-        Some(AccountState::Fenced) => "claimed by another worker",
+        Some(AccountState::CutOff) => "cut off from the broker",
         None => "held by no worker",
     }
 }
@@ -243,7 +197,9 @@ fn in_words(state: AccountState) -> (&'static str, &'static str) {
             ("is logged out", "log it in again: check its user and password in the worker's file")
         }
         AccountState::Failing => ("fails", "mend what the reason names; the worker tries again by itself"),
-        AccountState::Fenced => ("is claimed by another worker", SHARED_REMEDY),
+        AccountState::CutOff => {
+            ("is cut off from the broker", "mend the connection of its worker; it goes on by itself")
+        }
     }
 }
 
