@@ -1,15 +1,20 @@
 //! Every setting of the master: flags and environment, read once at start and checked before anything starts.
 
+pub mod accounts;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand};
 use snapfleet_broker::BrokerConfig;
+use snapfleet_protocol::ReaderName;
 use tracing_subscriber::EnvFilter;
 
 use crate::store::StoreOptions;
+use crate::supervise::{WorkersArgs, WorkersConfig, WorkersConfigError};
 
 /// How long the parts get to stop once they are told.
 const GRACE: Duration = Duration::from_secs(10);
@@ -37,6 +42,17 @@ pub enum Command {
     Changes(ChangesArgs),
     /// Prints what could not be applied, and why.
     DeadLetters(DeadLettersArgs),
+    /// Adds, changes, ends and shows accounts.
+    Accounts(accounts::AccountsCommand),
+    /// Has an account captured and published now, and prints what that brought.
+    Sync(accounts::SyncArgs),
+    /// Deletes what is stored of one person.
+    Person(accounts::PersonCommand),
+    /// Prints the workers that this master starts and those that are online, or starts and stops one.
+    Workers(WorkersCommand),
+    /// Lists the replicas that follow the stream, or drops one.
+    #[command(subcommand)]
+    Replica(ReplicaCommand),
     /// Turns one snapshot's bytes on standard input into JSON, such as for `nats sub --translate`.
     Decode,
 }
@@ -55,10 +71,20 @@ pub struct RunArgs {
     pub nats_url: String,
     /// The broker's user.
     #[arg(long, env = "SNAPFLEET_NATS_USER", default_value = "master")]
+    #[arg(default_value_if("replica", ArgPredicate::IsPresent, "replica"))]
     pub nats_user: String,
     /// The user's password; better given in the environment.
     #[arg(long, env = "SNAPFLEET_NATS_PASSWORD", hide_env_values = true, default_value = "")]
     pub nats_password: String,
+    /// Copies that the broker keeps of each stream: 1, or 3 in a cluster.
+    #[arg(long, env = "SNAPFLEET_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: u8,
+    /// Follows another master's stream under this name, which no other replica has, and only serves it.
+    #[arg(long, env = "SNAPFLEET_REPLICA", conflicts_with = "workers")]
+    pub replica: Option<ReaderName>,
+    /// Workers on this host.
+    #[command(flatten)]
+    pub workers: WorkersArgs,
 }
 
 /// The store's file where nothing else is said.
@@ -115,6 +141,70 @@ pub struct DeadLettersArgs {
     pub limit: Option<u64>,
 }
 
+/// What `workers` does.
+#[derive(Debug, Args, Clone)]
+pub struct WorkersCommand {
+    /// The running master.
+    #[command(flatten)]
+    pub at: MasterArgs,
+    /// Prints the API's JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Prints them if not given.
+    #[command(subcommand)]
+    pub action: Option<WorkerAction>,
+}
+
+/// What can be done with a worker that the master starts.
+#[derive(Debug, Subcommand, Clone)]
+pub enum WorkerAction {
+    /// Starts one that was stopped or given up.
+    Start {
+        /// Which one, such as worker-1.
+        name: String,
+    },
+    /// Stops one in order; it stays so until it is started, or the master is.
+    Stop {
+        /// Which one.
+        name: String,
+    },
+    /// Stops one in order and starts it.
+    Restart {
+        /// Which one.
+        name: String,
+    },
+}
+
+/// What can be done with replicas.
+#[derive(Debug, Subcommand, Clone)]
+pub enum ReplicaCommand {
+    /// Prints each with how far it has come.
+    List {
+        /// The running master.
+        #[command(flatten)]
+        at: MasterArgs,
+        /// Prints the API's JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drops one that is not coming back, so that it holds back nothing any more. Stop it first.
+    Remove {
+        /// The running master.
+        #[command(flatten)]
+        at: MasterArgs,
+        /// Which one.
+        name: ReaderName,
+    },
+}
+
+/// Where the running master is that a command needs.
+#[derive(Debug, Args, Clone)]
+pub struct MasterArgs {
+    /// The running master's address.
+    #[arg(long, global = true, env = "SNAPFLEET_URL", default_value = DEFAULT_URL)]
+    pub url: String,
+}
+
 /// A setting that cannot be: the text names it and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -129,6 +219,9 @@ pub enum ConfigError {
     /// The broker's user cannot be part of a subject.
     #[error("--nats-user {0:?} is not valid: use the characters A-Z, a-z, 0-9, '_' and '-'")]
     User(String),
+    /// The workers of this host cannot be started.
+    #[error(transparent)]
+    Workers(#[from] WorkersConfigError),
     /// The log directives cannot be read.
     #[error("--log {text:?} is not valid ({reason}): write it as info or snapfleet_master=debug")]
     Log {
@@ -150,6 +243,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How to reach the broker.
     pub broker: BrokerConfig,
+    /// Copies that the broker keeps of each stream.
+    pub stream_copies: usize,
+    /// The name under which it follows another master's stream; `None` for the one that writes.
+    pub replica: Option<ReaderName>,
+    /// Workers that it starts on its own host.
+    pub workers: Option<WorkersConfig>,
     /// How long the parts get to stop once they are told.
     pub grace: Duration,
 }
@@ -172,13 +271,23 @@ impl RunArgs {
         if self.nats_user.is_empty() || !self.nats_user.bytes().all(plain) {
             return Err(ConfigError::User(self.nats_user));
         }
+        let workers = self.workers.into_config(&self.nats_url)?;
         let broker = BrokerConfig {
             url: self.nats_url,
             user: self.nats_user,
             password: self.nats_password,
             name: "snapfleet-master".to_owned(),
         };
-        Ok(Config { store: self.store, store_options: StoreOptions::default(), listen, broker, grace: GRACE })
+        Ok(Config {
+            store: self.store,
+            store_options: StoreOptions::default(),
+            listen,
+            broker,
+            stream_copies: self.replicas.into(),
+            replica: self.replica,
+            workers,
+            grace: GRACE,
+        })
     }
 }
 
@@ -222,6 +331,9 @@ mod tests {
             nats_url: url.to_owned(),
             nats_user: user.to_owned(),
             nats_password: "secret".to_owned(),
+            replicas: 1,
+            replica: None,
+            workers: WorkersArgs::default(),
         }
     }
 

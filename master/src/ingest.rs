@@ -249,8 +249,15 @@ fn log(applied: &Applied) {
                 added = snapshot.added,
                 updated = snapshot.updated,
                 unchanged = snapshot.unchanged,
+                erased = snapshot.erased,
                 stream.seq = stream_seq,
                 "applied"
+            ),
+            DeliveryOutcome::Discarded { account, reason } => tracing::warn!(
+                account.id = %account,
+                reason,
+                stream.seq = stream_seq,
+                "a message of what was erased came late; nothing of it is kept"
             ),
             DeliveryOutcome::Rejected { subject, error, fenced: true } => tracing::error!(
                 subject,

@@ -4,13 +4,17 @@
 //! served from the first moment on, so that an operator sees why nothing arrives; reading the stream starts
 //! once the broker is reached.
 
+pub mod accounts;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod erase;
 pub mod fleet;
 pub mod ingest;
 mod observe;
+pub mod replica;
 pub mod store;
+pub mod supervise;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,11 +25,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use accounts::Accounts;
 use api::{ApiSettings, ApiState, Live};
 use config::Config;
+use erase::Follower;
 use fleet::Fleet;
 use ingest::{IngestLimits, IngestState};
+use replica::Registry;
 use store::{DataStore, StoreError};
+use supervise::{Supervisor, WorkersConfigError};
 
 /// Why the master did not start or had to stop. Each is one line that names the thing and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +55,9 @@ pub enum RunError {
     /// The broker's streams are not as they must be.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// The workers of this host cannot be started.
+    #[error(transparent)]
+    Workers(#[from] WorkersConfigError),
     /// The password of the broker's user is empty.
     #[error("SNAPFLEET_NATS_PASSWORD is not set: give the password of the broker's user")]
     NoPassword,
@@ -64,8 +75,12 @@ impl RunError {
     /// The process's exit code: 64 for a setting that cannot be, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        let setting = matches!(self, RunError::NoPassword | RunError::Connect(ConnectError::Address { .. }));
-        if setting { 64 } else { 1 }
+        match self {
+            RunError::NoPassword | RunError::Workers(_) | RunError::Connect(ConnectError::Address { .. }) => {
+                64
+            }
+            _ => 1,
+        }
     }
 }
 
@@ -126,6 +141,7 @@ impl Master {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let Self { config, listener, address, store } = self;
         let live = Live::default();
+        let accounts = Accounts::new(live.moment().accounts);
         live.note(|moment| moment.broker.since = Some(api::now()));
         let settings = ApiSettings {
             started_at: api::now(),
@@ -133,7 +149,16 @@ impl Master {
             loopback_only: address.ip().is_loopback(),
         };
         let stop_serving = CancellationToken::new();
-        let router = api::router(ApiState::new(store.clone(), live.clone(), settings, stop_serving.clone()));
+        let (registry, stop_workers) = (Registry::default(), shutdown.child_token());
+        let workers = config.workers.clone();
+        let supervisor =
+            workers.map(|workers| Supervisor::start(workers, &live, &stop_workers)).transpose()?;
+        let state = ApiState::new(store.clone(), live.clone(), settings, stop_serving.clone())
+            .with_accounts(accounts.clone())
+            .with_registry(registry.clone())
+            .with_supervisor(supervisor.clone())
+            .as_replica(config.replica.clone());
+        let router = api::router(state);
         let graceful = stop_serving.clone();
         let mut serving = tokio::spawn(async move {
             axum::serve(listener, router).with_graceful_shutdown(graceful.cancelled_owned()).await
@@ -146,11 +171,12 @@ impl Master {
         };
         let stop_reading = shutdown.child_token();
         let mut ended = tokio::select! {
-            ended = read_stream(&config, &store, &live, &stop_reading) => ended,
+            ended = read_stream(&config, &store, &live, &accounts, &registry, &stop_reading) => ended,
             ended = &mut serving => served(ended),
         };
         tracing::info!("stopping");
         stop_reading.cancel();
+        stop_workers.cancel();
         stop_serving.cancel();
         if !serving.is_finished() {
             match tokio::time::timeout(config.grace, &mut serving).await {
@@ -160,6 +186,9 @@ impl Master {
                     serving.abort();
                 }
             }
+        }
+        if let Some(supervisor) = supervisor {
+            supervisor.ended().await;
         }
         if tokio::time::timeout(config.grace, store.close()).await.is_err() {
             tracing::warn!("the store did not close in time; its file is repaired at the next start");
@@ -174,6 +203,8 @@ async fn read_stream(
     config: &Config,
     store: &DataStore,
     live: &Live,
+    accounts: &Accounts,
+    registry: &Registry,
     shutdown: &CancellationToken,
 ) -> Result<(), RunError> {
     let broker = match Broker::connect(&config.broker, shutdown).await {
@@ -181,15 +212,33 @@ async fn read_stream(
         Err(ConnectError::Stopped { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    if !streams_stand(&broker, shutdown).await? {
+    // A replica has no right to make them: its ingest waits until the master has.
+    if config.replica.is_none() && !streams_stand(&broker, config.stream_copies, shutdown).await? {
         return Ok(());
     }
     let ingest_state = Arc::new(IngestState::default());
     let (fleet, seen) = watch::channel(Fleet::default());
     let beside = TaskTracker::new();
     beside.spawn(fleet::run(broker.clone(), fleet, shutdown.clone()));
+    let writes = config.replica.is_none();
+    if writes {
+        accounts.reached(broker.clone());
+    }
+    beside.spawn(accounts.clone().follow(broker.clone(), seen.clone(), writes, shutdown.clone()));
     let observing = observe::run(broker.clone(), seen, ingest_state.clone(), live.clone(), shutdown.clone());
     beside.spawn(observing);
+    registry.reached(&broker);
+    beside.spawn(replica::watch(broker.clone(), live.clone(), shutdown.clone()));
+    if let Some(name) = &config.replica {
+        let (broker, store, live) = (broker.clone(), store.clone(), live.clone());
+        beside.spawn(replica::report::run(name.clone(), broker, store, live, shutdown.clone()));
+    }
+    let mut follower = Follower::new(broker.clone(), store.clone(), writes);
+    // Nothing is taken from the stream before it is known what must not be.
+    if !follower.first_look(shutdown).await {
+        return Ok(());
+    }
+    beside.spawn(follower.run(shutdown.clone()));
     beside.close();
     let limits = IngestLimits::default();
     let overdue = async {
@@ -212,12 +261,16 @@ async fn read_stream(
 
 /// Creates or checks the streams; false when told to stop. A refusal ends the start, while a connection that
 /// was lost meanwhile is waited for.
-async fn streams_stand(broker: &Broker, shutdown: &CancellationToken) -> Result<bool, StreamError> {
+async fn streams_stand(
+    broker: &Broker,
+    copies: usize,
+    shutdown: &CancellationToken,
+) -> Result<bool, StreamError> {
     let mut connections = broker.connections();
     loop {
         connections.borrow_and_update();
         let made = tokio::select! {
-            made = ensure_streams(broker, 1) => made,
+            made = ensure_streams(broker, copies) => made,
             () = shutdown.cancelled() => return Ok(false),
         };
         let lost = !broker.is_connected() || connections.has_changed().unwrap_or(false);
@@ -233,4 +286,9 @@ async fn streams_stand(broker: &Broker, shutdown: &CancellationToken) -> Result<
             }
         }
     }
+}
+
+/// This host's name; empty where it has none.
+pub(crate) fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

@@ -11,8 +11,11 @@ mod codec;
 mod error;
 mod merge;
 mod open;
+mod persons;
 pub mod query;
 mod rows;
+mod standing;
+mod sweep;
 mod tables;
 mod threads;
 mod writer;
@@ -33,6 +36,7 @@ pub use rows::{
     AccountRow, ChangeBounds, ChangeRow, DeadLetterRow, FeedId, Operation, PAGE_ROWS_MAX, Page, PageCursor,
     Position, RecordQuery, RecordRow, ThreadKind, ThreadRow, Totals,
 };
+pub use standing::{Edit, Standing};
 
 /// Reads that may run at once; more wait their turn.
 const READERS_MAX: usize = 32;
@@ -48,15 +52,18 @@ pub struct StoreOptions {
     pub changes_age_max: Duration,
     /// Memory for pages of the file, in bytes.
     pub cache_bytes: usize,
+    /// Rows that one transaction looks through for what was erased, at most; batches are applied in between.
+    pub erase_step_rows: usize,
 }
 
 impl Default for StoreOptions {
-    /// 10 million changes or 30 days, and 256 MiB of pages.
+    /// 10 million changes or 30 days, 256 MiB of pages, and steps of 5,000 rows.
     fn default() -> Self {
         Self {
             changes_max: 10_000_000,
             changes_age_max: Duration::from_secs(30 * 24 * 3600),
             cache_bytes: 256 * 1024 * 1024,
+            erase_step_rows: 5_000,
         }
     }
 }
@@ -101,6 +108,20 @@ impl DataStore {
     /// then on for every batch.
     pub async fn apply(&self, batch: Batch) -> Result<Applied, StoreError> {
         match self.shared.writer.apply(batch).await {
+            Some(result) => result,
+            None => Err(self.gone()),
+        }
+    }
+
+    /// Notes how accounts stand, which persons are erased, and what was purged, all in one durable transaction; returns
+    /// when that is on disk. What is known already costs no write. Rows that are to go are deleted after it, in steps, a
+    /// restart notwithstanding: [`Query::is_erased`] and [`Query::is_person_erased`] say when all are gone, and
+    /// [`DataStore::commits`] tells of each step.
+    ///
+    /// # Errors
+    /// [`StoreError::WriterFailed`] after a failure of the file; [`StoreError::Closed`].
+    pub async fn edit(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
+        match self.shared.writer.edit(edits).await {
             Some(result) => result,
             None => Err(self.gone()),
         }

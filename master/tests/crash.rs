@@ -94,12 +94,15 @@ fn check(found: &Contents, position: u64) {
     assert!(position == 0 || newest == [position]);
     let mut added = HashSet::new();
     for change in &found.changes {
-        let key = (change.account.clone(), change.record.kind(), change.record.id().clone());
+        let record = change.record.as_ref().unwrap();
+        let key = (change.account.clone(), record.kind(), record.id().clone());
         assert!(change.operation == Operation::Updated || added.insert(key), "added twice: {change:?}");
     }
     assert_eq!(added.len(), found.records.len());
     assert!(found.changes.iter().map(|change| change.n).eq(1..=found.totals.changes));
-    let works = found.changes.iter().filter(|change| change.record.id().as_str() == "w1").count() as u64;
+    let works =
+        found.changes.iter().filter(|change| change.record.as_ref().unwrap().id().as_str() == "w1").count()
+            as u64;
     assert_eq!(works, position, "each change of a work is logged once");
 }
 

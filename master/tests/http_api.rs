@@ -55,7 +55,8 @@ async fn turning_pages_shows_everything_exactly_once_in_both_orders() {
     let names: Vec<&str> = accounts.iter().map(|item| item["account"].as_str().unwrap()).collect();
     assert_eq!(names, ["demo.a", "demo.b"]);
     assert_eq!(accounts[0]["records"]["direct_messages"], 23);
-    assert_eq!(accounts[0]["state"], Value::Null);
+    assert_eq!((&accounts[0]["state"], &accounts[0]["configured"]), (&json!("unassigned"), &json!(true)));
+    assert_eq!(accounts[0]["reason"], "no worker is online");
 }
 
 #[tokio::test]

@@ -16,8 +16,12 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use served::{Served, body, filled, request};
+use snapfleet_master::accounts::Configured;
 use snapfleet_master::cli::sentence;
-use snapfleet_protocol::{AccountHealth, AccountState, Heartbeat, InstanceId, UnixMs, WorkerId};
+use snapfleet_protocol::{
+    AccountConfig, AccountEntry, AccountHealth, AccountState, Heartbeat, InstanceId, LeftBehind, UnixMs,
+    WorkerId,
+};
 use snapfleet_testkit::sample;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -157,8 +161,7 @@ async fn status_names_every_problem_with_what_helps() {
     assert_eq!(status["workers"]["online"], 1);
     assert_eq!(status["sync"]["received"], 2);
     assert_eq!(status["store"]["direct_messages"], 46);
-    let capture =
-        json!({ "accounts": 2, "capturing": 1, "starting": 1, "unwell": 0, "unheld": 0, "unknown": 0 });
+    let capture = json!({ "accounts": 2, "capturing": 1, "starting": 1, "unwell": 0, "unassigned": 0, "paused": 0, "unknown": 0 });
     assert_eq!(status["capture"], capture);
     assert_eq!(served.get("/healthz").await, json!({ "status": "ok" }));
 
@@ -171,9 +174,16 @@ async fn status_names_every_problem_with_what_helps() {
     let status = served.get("/api/v1/status").await;
     assert_eq!(
         codes(&status),
-        ["intake_failed", "account_unheld", "account_unwell", "worker_fault", "dead_letters"]
+        [
+            "intake_failed",
+            "account_unassigned",
+            "account_unconfigured",
+            "account_unwell",
+            "worker_fault",
+            "dead_letters"
+        ]
     );
-    let unwell = &status["problems"][2];
+    let unwell = &status["problems"][3];
     assert_eq!((&unwell["account"], &unwell["state"]), (&json!("demo.c"), &json!("logged_out")));
     assert_eq!(
         (&unwell["since"], &unwell["detail"]),
@@ -191,12 +201,40 @@ async fn status_names_every_problem_with_what_helps() {
 }
 
 #[tokio::test]
+async fn what_workers_say_beside_the_state_is_told_and_a_paused_account_is_no_problem() {
+    let served = filled().await;
+    let mut faulty = health("demo.a", AccountState::Capturing, None);
+    faulty.problems = vec!["its session cannot be read".to_owned()];
+    let left = LeftBehind { account: sample::account("demo.b"), records: 7 };
+    let paused = AccountEntry::Paused(AccountConfig::default());
+    served.live.note(|moment| {
+        let beat = heartbeat(vec![faulty], vec![]);
+        moment.workers.heartbeats = vec![Heartbeat { left_behind: vec![left], ..beat }];
+        let configured = Configured { revision: 2, changed_at: Some(UnixMs(9)), entry: paused };
+        moment.accounts.note(sample::account("demo.b"), configured);
+    });
+    let status = served.get("/api/v1/status").await;
+    let problems = status["problems"].as_array().unwrap();
+    let told: Vec<Value> = problems.iter().map(|it| json!([it["code"], it["account"]])).collect();
+    assert_eq!(told, [json!(["account_fault", "demo.a"]), json!(["left_behind", "demo.b"])]);
+    assert!(problems[1]["text"].as_str().unwrap().contains("7 records"), "{status}");
+    assert_eq!((&status["capture"]["paused"], &status["capture"]["capturing"]), (&json!(1), &json!(1)));
+    let said = sentence(&serde_json::from_value(status).unwrap());
+    assert!(said.starts_with("The account is being captured") && said.ends_with("; 1 paused."), "{said}");
+    let paused = served.get("/api/v1/accounts/demo.b").await;
+    assert_eq!(
+        (&paused["state"], &paused["since"], &paused["revision"]),
+        (&json!("paused"), &json!(9), &json!(2))
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_known_just_after_connecting_is_not_told_as_a_fault() {
     let served = filled().await;
     served.live.note(|moment| moment.workers.settled = false);
     let status = served.get("/api/v1/status").await;
     assert_eq!((&status["workers"]["online"], &status["problems"]), (&Value::Null, &json!([])));
-    assert_eq!((&status["capture"]["unknown"], &status["capture"]["unheld"]), (&json!(2), &json!(0)));
+    assert_eq!((&status["capture"]["unknown"], &status["capture"]["unassigned"]), (&json!(2), &json!(0)));
     let told = |status: Value| sentence(&serde_json::from_value(status).unwrap());
     let waiting = told(status);
     assert!(waiting.contains("waiting for the workers' heartbeats"), "{waiting}");
@@ -214,7 +252,7 @@ async fn what_cannot_be_known_just_after_connecting_is_not_told_as_a_fault() {
 
     served.live.note(|moment| moment.workers.settled = true);
     let status = served.get("/api/v1/status").await;
-    assert_eq!(status["problems"][0]["code"], "account_unheld");
+    assert_eq!(status["problems"][0]["code"], "account_unassigned");
     assert_eq!(status["problems"][0]["account"], "demo.b");
 }
 

@@ -114,7 +114,8 @@ fn check_messages(found: &Contents, number: u64, empty: u64) {
         found.records.iter().filter(|row| row.record.kind() == RecordKind::DirectMessage).count() as u64,
         number
     );
-    let added: Vec<_> = found.changes.iter().map(|change| change.record.id().to_string()).collect();
+    let added: Vec<_> =
+        found.changes.iter().map(|change| change.record.as_ref().unwrap().id().to_string()).collect();
     assert_eq!(added, (1..=number).map(|number| format!("m{number}")).collect::<Vec<_>>());
     assert_eq!((found.totals.received, found.totals.applied), (number + empty, number + empty));
 }

@@ -208,13 +208,9 @@ impl Model {
             .changes
             .iter()
             .map(|row| {
-                let key = (row.account.clone(), row.record.kind(), row.record.id().clone());
-                (
-                    key,
-                    row.operation,
-                    row.changed.iter().map(String::as_str).collect::<Vec<_>>(),
-                    row.record.clone(),
-                )
+                let record = row.record.clone().unwrap();
+                let key = (row.account.clone(), record.kind(), record.id().clone());
+                (key, row.operation, row.changed.iter().map(String::as_str).collect::<Vec<_>>(), record)
             })
             .collect();
         assert_eq!(changes, self.changes);
@@ -355,7 +351,8 @@ async fn a_recreated_stream_goes_on_from_its_beginning_and_terms_start_anew() {
     let found = store.read(contents).await.unwrap();
     assert_eq!(found.totals.position, Some(Position { incarnation: STREAM + 1, seq: 3 }));
     // What both streams tell is one record and one change; what was out of sequence is a dead letter.
-    let ids: Vec<_> = found.changes.iter().map(|change| change.record.id().as_str()).collect();
+    let ids: Vec<_> =
+        found.changes.iter().map(|change| change.record.as_ref().unwrap().id().as_str()).collect();
     assert_eq!(ids, ["m1", "m2", "m3"]);
     assert_eq!((found.accounts[0].epoch, found.accounts[0].seq), (1, 2));
     assert_eq!((found.totals.rejected, found.totals.fenced), (1, 0));

@@ -102,7 +102,7 @@ async fn a_changed_record_is_merged_moved_and_logged_with_its_fields() {
         ]
     );
     assert_eq!(after.records.len(), 2);
-    let snapfleet_protocol::Record::DirectMessage(message) = &after.changes[3].record else { panic!() };
+    let Some(snapfleet_protocol::Record::DirectMessage(message)) = &after.changes[3].record else { panic!() };
     assert!(message.recalled);
     // Neither conversation is known as such; both threads show all the same, and what was recalled does not.
     let threads: Vec<_> = after
@@ -230,7 +230,7 @@ async fn what_cannot_be_applied_is_a_dead_letter_and_holds_up_nothing() {
         .iter()
         .filter_map(|delivery| match &delivery.outcome {
             DeliveryOutcome::Rejected { fenced, .. } => Some((delivery.seq, *fenced)),
-            DeliveryOutcome::Applied(_) => None,
+            DeliveryOutcome::Applied(_) | DeliveryOutcome::Discarded { .. } => None,
         })
         .collect();
     assert_eq!(rejected, [(3, true), (4, false), (5, false), (7, false)]);

@@ -159,6 +159,7 @@ function listen() {
     S.cursor = event.lastEventId;
     if (S.mode !== 'live') S.behind += 1;
     const change = JSON.parse(event.data);
+    if (!change.record) return void start(); // something was erased: what is shown of it goes
     applyChange(change);
     if (change.operation === 'added') countSoon();
     draw();
@@ -240,13 +241,16 @@ function sentence() {
   if (workers.online === 0) return T.noWorker(last);
   if (workers.online === null) return (status.problems.some(p => p.code === 'workers_unknown') ? T.untold : T.waiting)(last);
   if (!capture.accounts) return T.noAccount;
-  const ill = capture.unwell + capture.unheld;
-  if (!ill && !capture.starting && !capture.unknown) return T.allWell(capture.accounts, last);
-  if (!ill) return T.starting(capture.capturing, capture.accounts, capture.starting, capture.unknown, last);
-  const named = status.problems.filter(p => ['account_unwell', 'account_unheld'].includes(p.code)).slice(0, NAMED_MAX).map(p =>
-    `${p.account} ${T.states[p.state || 'none']}${p.since ? T.for(lasted(p.since, now())) : ''}${p.detail ? T.paren(p.detail.slice(0, 80)) : ''}`);
+  if (capture.paused === capture.accounts) return T.allPaused(capture.paused, last);
+  const all = capture.accounts - capture.paused, end = capture.paused ? T.andPaused(last, capture.paused) : last;
+  const ill = capture.unwell + capture.unassigned;
+  if (!ill && !capture.starting && !capture.unknown) return T.allWell(all, end);
+  if (!ill) return T.starting(capture.capturing, all, capture.starting, capture.unknown, end);
+  const named = status.problems.filter(p => p.account && (['account_unwell', 'account_unassigned'].includes(p.code)
+    || (p.code === 'account_unconfigured' && p.state === 'unassigned'))).slice(0, NAMED_MAX).map(p =>
+    `${p.account} ${T.states[p.state || 'unknown']}${p.since ? T.for(lasted(p.since, now())) : ''}${p.detail ? T.paren(p.detail.slice(0, 80)) : ''}`);
   if (ill > named.length) named.push(T.moreIll(ill - named.length));
-  return T.ill(ill, capture.accounts, named.join(T.list), last);
+  return T.ill(ill, all, named.join(T.list), end);
 }
 
 function drawHead() {
@@ -278,9 +282,9 @@ function drawAccounts({ account }) {
   reconcile($('accounts'), [
     entry('', T.all, total, '◎', T.accounts(S.accounts.length), '', false),
     ...S.accounts.map(a => {
-      const state = a.state || (S.status?.capture.unknown ? 'unknown' : 'none');
-      const ill = !['capturing', 'starting', 'unknown'].includes(state);
-      const title = [T.states[state] || state, state !== 'fenced' && a.reason, a.since && T.since(exact(a.since)),
+      const state = a.state || 'unknown';
+      const ill = !['capturing', 'starting', 'paused', 'unknown'].includes(state);
+      const title = [T.states[state] || state, a.reason, !a.configured && T.unconfigured, a.since && T.since(exact(a.since)),
         a.host && T.worker(`${a.host} ${a.worker}`)].filter(Boolean).join('\n');
       const glyph = ill ? '▲' : state !== 'capturing' ? '◌' : '●';
       return entry(a.account, a.account, counted(a), glyph, T.states[state] || state, title, ill);

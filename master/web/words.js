@@ -14,14 +14,17 @@ const EN = {
   worker: w => `at worker ${w}`, views: n => `${n} views`, likes: n => `${n} likes`, removed: 'deleted',
   kinds: { image: 'picture', video: 'video', audio: 'sound', file: 'file', link: 'link', card: 'card' },
   states: { starting: 'starting', capturing: 'capturing', silent: 'delivers nothing', logged_out: 'logged out',
-    failing: 'failing', fenced: 'claimed by another worker', none: 'held by no worker', unknown: 'not known' },
+    failing: 'failing', cut_off: 'cut off from the broker', paused: 'paused', unassigned: 'held by no worker', unknown: 'not known' },
+  unconfigured: 'not configured',
   last: t => t ? `last snapshot ${t}` : 'no snapshot yet',
   noMaster: t => `The master does not answer${t}: what you see is what was loaded before.`,
   noBroker: (t, last) => `No connection to the broker${t}: nothing new arrives; ${last}.`,
   noWorker: last => `No worker is online: nothing is being captured; ${last}.`,
   waiting: last => `The broker has just been connected to: waiting for the workers’ heartbeats; ${last}.`,
   untold: last => `It cannot be told which workers are online; ${last}.`,
-  noAccount: 'No account yet: add one to a worker’s file.',
+  noAccount: 'No account yet: add one with snapfleet-master accounts add.',
+  allPaused: (n, last) => n === 1 ? `The account is paused; ${last}.` : `All ${n} accounts are paused; ${last}.`,
+  andPaused: (last, n) => `${last}; ${n} paused`,
   allWell: (n, last) => n === 1 ? `The account is being captured; ${last}.`
     : `All ${n} accounts are being captured; ${last}.`,
   starting: (n, all, k, u, last) => `${n} of ${all} accounts are being captured${k ? `, ${k} starting` : ''}${
@@ -33,7 +36,6 @@ const EN = {
   problem: p => [p.text, p.remedy],
 };
 
-const SHARED = '请只在一个采集端的配置中保留该账号，然后重启那个采集端';
 const ZH = {
   all: '全部账号', comments: '评论', messages: '私信', both: '全部', other: 'English', otherCode: 'en',
   live: '实时', behind: n => `正在补齐，${n} 条变更`, caught: n => `实时，已补齐 ${n} 条变更`,
@@ -48,14 +50,17 @@ const ZH = {
   worker: w => `采集端 ${w}`, views: n => `${n} 次播放`, likes: n => `${n} 个赞`, removed: '已删除',
   kinds: { image: '图片', video: '视频', audio: '语音', file: '文件', link: '链接', card: '卡片' },
   states: { starting: '启动中', capturing: '采集中', silent: '没有数据', logged_out: '已退出登录',
-    failing: '出错', fenced: '已被另一采集端接管', none: '没有采集端', unknown: '状态未知' },
+    failing: '出错', cut_off: '与消息服务器断开', paused: '已暂停', unassigned: '没有采集端', unknown: '状态未知' },
+  unconfigured: '未配置',
   last: t => t ? `最近一次快照：${t}` : '还没有快照',
   noMaster: t => `主服务没有响应${t}：当前显示的是之前加载的内容。`,
   noBroker: (t, last) => `与消息服务器的连接已断开${t}，没有新数据；${last}。`,
   noWorker: last => `没有在线的采集端，当前没有采集任何数据；${last}。`,
   waiting: last => `刚刚连上消息服务器，正在等待采集端的心跳；${last}。`,
   untold: last => `无法得知哪些采集端在线；${last}。`,
-  noAccount: '还没有账号：请在采集端的配置文件中添加。',
+  noAccount: '还没有账号：请用 snapfleet-master accounts add 添加。',
+  allPaused: (n, last) => `${n} 个账号全部已暂停；${last}。`,
+  andPaused: (last, n) => `${last}；${n} 个已暂停`,
   allWell: (n, last) => `${n} 个账号全部采集正常；${last}。`,
   starting: (n, all, k, u, last) => `${all} 个账号中 ${n} 个采集正常${k ? `，${k} 个启动中` : ''}${
     u ? `，${u} 个在等待采集端的心跳` : ''}；${last}。`,
@@ -70,19 +75,26 @@ const ZH = {
       case 'broker_disconnected': return [`与消息服务器 ${p.detail} 的连接已断开，没有新数据`, '请检查 nats-server 是否在运行，恢复后主服务会自动继续'];
       case 'intake_failed': return [`数据流读取异常${d}`, '请查看主服务日志，它会自动重试'];
       case 'workers_unknown': return [`无法得知哪些采集端在线${d}`, '请查看主服务日志，它会自动重试'];
-      case 'no_workers': return ['没有在线的采集端，当前没有采集任何数据', '请启动：snapfleet-worker run --config 文件'];
-      case 'account_shared': return [`${p.account} 未由采集端 ${p.worker} 采集：已被另一采集端接管${p.detail ? `（正由采集端 ${p.detail} 采集）` : ''}`, SHARED];
-      case 'account_unwell': if (p.state === 'fenced') return [`${p.account} 未由采集端 ${p.worker} 采集：已被另一采集端接管`, SHARED];
+      case 'no_workers': return ['没有在线的采集端，当前没有采集任何数据', '请启动：snapfleet-worker run，或让主服务带 --workers N 启动'];
+      case 'account_unwell': if (!p.account) break;
         return [`${p.account} ${ZH.states[p.state] || p.state}${d}`, ({
         silent: '请查看采集端日志，并在浏览器中打开该账号的页面',
-        logged_out: '请重新登录：检查采集端配置中的用户名和密码',
-        failing: '请按原因处理，采集端会自动重试' })[p.state] || p.remedy];
-      case 'account_unheld': return [`${p.account} 没有在线的采集端负责，未在采集`, '请启动负责它的采集端，或把它加入某个采集端的配置'];
+        logged_out: '请重新登录：用 snapfleet-master accounts show 和 set 检查登录信息',
+        failing: '请按原因处理，采集端会自动重试',
+        cut_off: '请恢复采集端与消息服务器的连接，之后会自动继续' })[p.state] || p.remedy];
+      case 'account_unassigned': if (!p.account) break;
+        return [`${p.account} 没有在线的采集端负责，未在采集${d}`, '请启动一个支持该平台、带有所需标签且有空位的采集端'];
+      case 'account_unconfigured': if (!p.account) break;
+        return [`${p.account} 未配置：数据照常保存，但没有采集端会采集它`, `snapfleet-master accounts add ${p.account}，或 snapfleet-master accounts remove ${p.account}`];
+      case 'account_fault': if (!p.account) break;
+        return [`${p.account}${d}`, '请查看其采集端的日志'];
+      case 'accounts_unreadable': return [`账号配置无法读取${d}`, '请查看主服务日志，它会自动重试'];
+      case 'left_behind': return [`采集端 ${p.worker} 的磁盘上有 ${p.account} 的 ${p.detail} 条记录，该账号现由另一采集端负责`, '请保留其 state_dir：再次负责该账号时会继续提交'];
       case 'worker_fault': return [`采集端 ${p.worker}${d}`, '请查看该采集端的日志'];
       case 'broker_fault': return [`消息服务器报告${d}`, '请对照 nats.conf 检查主服务用户的权限，并查看消息服务器日志'];
       case 'dead_letters': return [`${p.detail} 个快照无法写入，已保留为死信`, '查看：snapfleet-master dead-letters'];
-      default: return [p.text, p.remedy];
     }
+    return [p.text, p.remedy];
   },
 };
 

@@ -129,6 +129,10 @@ name! {
     /// A worker through all its starts: the same as long as its state_dir is.
     WorkerId, "worker id"
 }
+name! {
+    /// A reader of the snapshots beside the writing master, such as a replica: its key in the bucket of readers.
+    ReaderName, "replica name"
+}
 
 /// An account of a platform, written `<platform>.<account>`: the key of everything in the system.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

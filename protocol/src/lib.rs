@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod codec;
+pub mod erasure;
 pub mod fleet;
 pub mod heartbeat;
 pub mod records;
@@ -17,8 +18,9 @@ pub mod stream;
 pub mod subject;
 pub mod time;
 
-pub use account::{AccountId, AccountName, IdError, InstanceId, PlatformName, WorkerId};
+pub use account::{AccountId, AccountName, IdError, InstanceId, PlatformName, ReaderName, WorkerId};
 pub use codec::{DecodeError, EncodeError, decode_snapshot, encode_snapshot};
+pub use erasure::{Erasure, Erasures, PersonHash, PersonHashError};
 pub use fleet::{
     AccountConfig, AccountEntry, Command, CommandAnswer, ConfigError, Ended, Lease, ReaderPosition,
     StreamPoint,

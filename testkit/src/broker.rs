@@ -12,8 +12,12 @@ use crate::workspace;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The users of nats.conf and the passwords that tests give them.
-pub const PASSWORDS: [(&str, &str); 3] =
-    [("worker", "test-worker"), ("master", "test-master"), ("operator", "test-operator")];
+pub const PASSWORDS: [(&str, &str); 4] = [
+    ("worker", "test-worker"),
+    ("master", "test-master"),
+    ("replica", "test-replica"),
+    ("operator", "test-operator"),
+];
 
 /// A running nats-server; killed when dropped.
 pub struct TestBroker {
@@ -89,20 +93,14 @@ impl TestBroker {
         let port = |known: u16| if known == 0 { "-1".to_owned() } else { known.to_string() };
         let log = std::fs::File::create(self.dir.path().join("nats.log")).expect("the log file");
         let mut command = Command::new(nats_server());
+        configure(&mut command, &self.dir.path().join("store"));
         command
-            .arg("-c")
-            .arg(workspace().join("nats.conf"))
             .args(["-a", "127.0.0.1", "-p", &port(self.client_port), "-m", &port(self.monitor_port)])
-            .env("SNAPFLEET_NATS_STORE", self.dir.path().join("store"))
             .arg("--ports_file_dir")
             .arg(&ports)
-            .env("SNAPFLEET_NATS_STORE", format!("'{}'", self.dir.path().join("store").display()))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log file"))
             .stderr(log);
-        for (user, password) in PASSWORDS {
-            command.env(format!("SNAPFLEET_NATS_{}_PASSWORD", user.to_uppercase()), password);
-        }
         self.process = Some(command.spawn().expect("nats-server starts"));
         let started = Instant::now();
         loop {
@@ -133,6 +131,17 @@ fn read_ports(dir: &Path) -> Option<(u16, u16)> {
         ports.get(name)?.get(0)?.as_str()?.rsplit(':').next()?.trim_end_matches('/').parse().ok()
     };
     Some((port("nats")?, port("monitoring")?))
+}
+
+/// Gives a nats-server the project's nats.conf, with a store and the passwords of tests.
+pub fn configure(command: &mut Command, store: &Path) {
+    command
+        .arg("-c")
+        .arg(workspace().join("nats.conf"))
+        .env("SNAPFLEET_NATS_STORE", format!("'{}'", store.display()));
+    for (user, password) in PASSWORDS {
+        command.env(format!("SNAPFLEET_NATS_{}_PASSWORD", user.to_uppercase()), password);
+    }
 }
 
 /// The server's binary: `NATS_SERVER`, the project's `.tools/bin`, or PATH.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Process, binary, free_port};
@@ -34,8 +34,8 @@ pub struct Setup {
     pub poll_s: u32,
     /// Whether pages are loaded anew now and then, as their platforms say.
     pub refresh: bool,
-    /// Further accounts in TOML, given to the first worker.
-    pub more_accounts: String,
+    /// Further accounts and their settings, given to the first worker.
+    pub more_accounts: Vec<(String, Value)>,
 }
 
 impl Default for Setup {
@@ -48,7 +48,7 @@ impl Default for Setup {
             interval_s: 2,
             poll_s: 3,
             refresh: true,
-            more_accounts: String::new(),
+            more_accounts: Vec::new(),
         }
     }
 }
@@ -127,15 +127,17 @@ impl System {
             master_port,
             http,
         };
+        write_key(&system.dir.path().join("fleet.key"));
         if !system.setup.refresh {
             copy_platforms_without_refresh(&system.platforms());
         }
         system.start_master();
+        system.wait_for_master().await;
+        system.add_accounts().await;
         for index in 0..system.setup.workers.len() {
             let worker = system.spawn_worker(index);
             system.workers.push(worker);
         }
-        system.wait_for_master().await;
         system
     }
 
@@ -180,29 +182,55 @@ impl System {
     }
 
     fn spawn_worker(&self, index: usize) -> Process {
-        let config = self.dir.path().join(format!("worker-{index}.toml"));
-        let platforms = self.platforms();
-        let mut toml = format!("platforms = {platforms:?}\nstate_dir = \"worker-{index}\"\n");
-        for account in &self.setup.workers[index] {
-            toml += &format!(
-                "[[account]]\nid = \"demo.{account}\"\ninterval_s = {}\n[account.settings]\n\
-                 base_url = \"http://127.0.0.1:{}\"\nusername = \"{account}\"\npassword = \"{PASSWORD}\"\n",
-                self.setup.interval_s, self.site_port
-            );
-        }
-        if index == 0 {
-            toml += &self.setup.more_accounts;
-        }
-        std::fs::write(&config, toml).expect("the worker's file");
         let mut worker = Command::new(binary("snapfleet-worker"));
         worker
             .arg("run")
-            .arg("--config")
-            .arg(config)
+            .arg("--platforms")
+            .arg(self.platforms())
+            .arg("--state-dir")
+            .arg(self.dir.path().join(format!("worker-{index}")))
+            .args(["--label", &format!("worker=w{index}")])
+            .arg("--session-key-file")
+            .arg(self.dir.path().join("fleet.key"))
             .env("NATS_URL", self.setup.worker_broker_url.clone().unwrap_or_else(|| self.broker.url()))
             .env("SNAPFLEET_NATS_USER", "worker")
             .env("SNAPFLEET_NATS_PASSWORD", TestBroker::password("worker"));
         Process::start(&mut worker, &self.dir.path().join(format!("worker-{index}.log")))
+    }
+
+    /// Gives each worker its accounts, by a label that it alone carries.
+    async fn add_accounts(&self) {
+        let mut accounts: Vec<(usize, String, Value)> = Vec::new();
+        for (worker, names) in self.setup.workers.iter().enumerate() {
+            accounts.extend(names.iter().map(|name| {
+                let base_url = format!("http://127.0.0.1:{}", self.site_port);
+                let settings = json!({ "base_url": base_url, "username": name, "password": PASSWORD });
+                (worker, format!("demo.{name}"), settings)
+            }));
+        }
+        accounts
+            .extend(self.setup.more_accounts.iter().map(|(id, settings)| (0, id.clone(), settings.clone())));
+        for (worker, account, settings) in accounts {
+            let body = json!({
+                "account": account,
+                "interval_s": self.setup.interval_s,
+                "labels": { "worker": format!("w{worker}") },
+                "settings": settings,
+                "plain_secrets": true,
+            });
+            let url = format!("{}/api/v1/accounts", self.master_url());
+            eventually(READY_TIMEOUT, "the master takes an account", async || {
+                let answer = self.http.post(&url).json(&body).send().await.ok()?;
+                // Until the broker is reached, the master takes none.
+                assert!(
+                    answer.status().is_success() || answer.status().is_server_error(),
+                    "{account}: {}",
+                    answer.text().await.unwrap_or_default()
+                );
+                answer.status().is_success().then_some(())
+            })
+            .await;
+        }
     }
 
     /// The master's file.
@@ -369,6 +397,13 @@ impl Drop for System {
             eprintln!("{}", self.logs());
         }
     }
+}
+
+/// A key of the fleet that only its owner can read.
+fn write_key(path: &Path) {
+    std::fs::write(path, "5a".repeat(32)).expect("the key's file");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, private).expect("the key's permissions");
 }
 
 /// The platforms without the wish to load their pages anew.

@@ -109,14 +109,11 @@ async fn comments_of_a_foreign_application_equal_its_own_api() {
     let isso = Isso::start(dir.path()).await;
     let first = isso.post("What does it cost?", "Ann", None).await;
     isso.post("Ten, and the post is free", "Shop", Some(first)).await;
-    let account = format!(
-        "[[account]]\nid = \"isso.guestbook\"\ninterval_s = 2\nsettings = {{ page_url = \"{}\" }}\n",
-        isso.page_url
-    );
+    let account = ("isso.guestbook".to_owned(), json!({ "page_url": isso.page_url }));
     let setup = Setup {
         workers: vec![vec!["shop-a"]],
         events_per_minute: 0.0,
-        more_accounts: account,
+        more_accounts: vec![account],
         ..Setup::default()
     };
     let system = System::start(TestBroker::start(), setup).await;

@@ -9,18 +9,14 @@ use std::time::Duration;
 use snapfleet_testkit::process::{Process, binary, free_port};
 use snapfleet_testkit::{Proxy, TestBroker, eventually, workspace};
 
-const ACCOUNT: &str = "[[account]]\nid = \"demo.shop-a\"\n[account.settings]\nbase_url = \"http://127.0.0.1:1\"\n\
-                       username = \"a\"\npassword = \"b\"\n";
-
-fn worker_file(dir: &Path, platforms: &Path, accounts: &str) -> PathBuf {
-    let path = dir.join("worker.toml");
-    std::fs::write(&path, format!("platforms = {platforms:?}\n{accounts}")).unwrap();
-    path
+fn platforms() -> PathBuf {
+    workspace().join("platforms")
 }
 
-fn worker(config: &Path, url: &str, user: &str, password: &str) -> Command {
+fn worker(dir: &Path, platforms: &Path, url: &str, user: &str, password: &str) -> Command {
     let mut command = Command::new(binary("snapfleet-worker"));
-    command.arg("run").arg("--config").arg(config).args(["--nats-url", url, "--nats-user", user]);
+    command.arg("run").arg("--platforms").arg(platforms).arg("--state-dir").arg(dir.join("state"));
+    command.args(["--nats-url", url, "--nats-user", user]);
     command.env("SNAPFLEET_NATS_PASSWORD", password).env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
@@ -52,21 +48,72 @@ fn assert_refused(output: &Output, named: &[&str]) {
 #[tokio::test]
 async fn settings_of_a_worker_are_checked_before_anything_starts() {
     let dir = tempfile::tempdir().unwrap();
-    let platforms = workspace().join("platforms");
     let nowhere = "nats://127.0.0.1:1";
-    for (accounts, named) in [
-        ("[[account]]\nid = \"demo.a b\"\n", vec!["worker.toml", "a b"]),
-        ("[[account]]\nid = \"nowhere.a\"\n", vec!["nowhere"]),
-        ("[[account]]\nid = \"demo.a\"\n", vec!["demo.a", "base_url"]),
+    let open_key = dir.path().join("open.key");
+    std::fs::write(&open_key, "5a".repeat(32)).unwrap();
+    for (arguments, named) in [
+        (vec!["--label", "region"], vec!["region", "name=value"]),
+        (vec!["--session-key-file", open_key.to_str().unwrap()], vec!["open.key", "600"]),
+        (vec!["--session-key-file", "/nowhere/key"], vec!["/nowhere/key"]),
+        (vec!["--chrome", "/nowhere/chromium"], vec!["/nowhere/chromium"]),
+        (vec!["--nats-url", "nats://user:secret@127.0.0.1:1"], vec!["SNAPFLEET_NATS_PASSWORD"]),
     ] {
-        let config = worker_file(dir.path(), &platforms, accounts);
-        let said = run(worker(&config, nowhere, "worker", "x")).await;
+        let mut command = Command::new(binary("snapfleet-worker"));
+        command.arg("run").arg("--platforms").arg(platforms());
+        command.arg("--state-dir").arg(dir.path().join("state"));
+        command.env("SNAPFLEET_NATS_PASSWORD", "x").args(&arguments);
+        let said = run(command).await;
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert_eq!(said.status.code(), Some(64), "{text}");
+        assert_eq!(said.status.code(), Some(64), "{arguments:?}: {text}");
         assert!(named.iter().all(|name| text.contains(name)), "{text:?} does not name {named:?}");
+        assert!(!text.contains("5a5a") && !text.contains("user:secret"), "{text}");
     }
-    let missing = run(worker(&dir.path().join("none.toml"), nowhere, "worker", "x")).await;
-    assert_refused(&missing, &["none.toml", "--config"]);
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    for folder in [empty, dir.path().join("none")] {
+        let refused = run(worker(dir.path(), &folder, nowhere, "worker", "x")).await;
+        assert_refused(&refused, &[folder.to_str().unwrap(), "--platforms"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_with_one_id_are_refused_but_a_restart_is_not() {
+    let broker = TestBroker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let password = TestBroker::password("master");
+    let mut master = Process::start(
+        &mut master(dir.path(), &broker.url(), "master", password),
+        &dir.path().join("master.log"),
+    );
+    let named = |state: &str| {
+        let mut command = Command::new(binary("snapfleet-worker"));
+        command.args(["simulate", "--worker-id", "twin", "--nats-url", &broker.url()]);
+        command.arg("--state-dir").arg(dir.path().join(state));
+        command.env("SNAPFLEET_NATS_PASSWORD", TestBroker::password("worker")).env("NO_COLOR", "1");
+        command.stdin(Stdio::null());
+        command
+    };
+    let started = |process: &mut Process| {
+        assert_eq!(process.exit_code(), None, "{}", process.log());
+        process.log().contains("worker starts").then_some(())
+    };
+    let log = dir.path().join("one.log");
+    let mut one = Process::start(&mut named("one"), &log);
+    eventually(Duration::from_secs(20), "the first starts", async || started(&mut one)).await;
+    assert_refused(&run(named("two")).await, &["twin", "--worker-id"]);
+    let same_state = run(named("one")).await;
+    assert_eq!(same_state.status.code(), Some(64));
+    assert_refused(&same_state, &["state_dir", "its own"]);
+    one.kill();
+    let mut again = Process::start(&mut named("one"), &log);
+    eventually(Duration::from_secs(4), "a restart starts at once", async || started(&mut again)).await;
+    again.kill();
+    let mut elsewhere = Process::start(&mut named("two"), &dir.path().join("two.log"));
+    eventually(Duration::from_secs(15), "so does one elsewhere, once the first is gone", async || {
+        started(&mut elsewhere)
+    })
+    .await;
+    assert_eq!(master.exit_code(), None, "{}", master.log());
 }
 
 #[tokio::test]
@@ -77,9 +124,7 @@ async fn a_broken_filter_is_named_with_file_and_line() {
     std::fs::copy(from.join("platform.toml"), dir.path().join("isso/platform.toml")).unwrap();
     std::fs::write(dir.path().join("isso/comments.jq"), "# fine\n.replies[] | {kind: \"comment\", id: }\n")
         .unwrap();
-    let accounts = "[[account]]\nid = \"isso.a\"\nsettings = { page_url = \"http://127.0.0.1:1\" }\n";
-    let config = worker_file(dir.path(), dir.path(), accounts);
-    let refused = run(worker(&config, "nats://127.0.0.1:1", "worker", "x")).await;
+    let refused = run(worker(dir.path(), dir.path(), "nats://127.0.0.1:1", "worker", "x")).await;
     assert_eq!(refused.status.code(), Some(64));
     assert_refused(&refused, &["comments.jq:2:"]);
 }
@@ -88,9 +133,8 @@ async fn a_broken_filter_is_named_with_file_and_line() {
 async fn a_broker_that_refuses_is_named_with_the_remedy() {
     let broker = TestBroker::start();
     let dir = tempfile::tempdir().unwrap();
-    let config = worker_file(dir.path(), &workspace().join("platforms"), ACCOUNT);
     let url = broker.url();
-    let wrong = run(worker(&config, &url, "worker", "wrong")).await;
+    let wrong = run(worker(dir.path(), &platforms(), &url, "worker", "wrong")).await;
     assert_refused(&wrong, &[&url, "worker", "SNAPFLEET_NATS_PASSWORD"]);
     let wrong = run(master(dir.path(), &url, "master", "wrong")).await;
     assert_refused(&wrong, &[&url, "master", "SNAPFLEET_NATS_PASSWORD"]);
@@ -107,9 +151,8 @@ async fn an_old_broker_is_refused() {
     let old: String = version.replacen("2.1", "2.0", 1);
     wire.replace_in_answers(&format!("\"version\":\"{version}\""), &format!("\"version\":\"{old}\""));
     let dir = tempfile::tempdir().unwrap();
-    let config = worker_file(dir.path(), &workspace().join("platforms"), ACCOUNT);
     let url = wire.url();
-    let refused = run(worker(&config, &url, "worker", TestBroker::password("worker"))).await;
+    let refused = run(worker(dir.path(), &platforms(), &url, "worker", TestBroker::password("worker"))).await;
     assert_refused(&refused, &[&url, &old, "2.14.0"]);
     let refused = run(master(dir.path(), &url, "master", TestBroker::password("master"))).await;
     assert_refused(&refused, &[&url, &old, "2.14.0"]);
@@ -125,9 +168,11 @@ async fn version_of(broker: &TestBroker) -> String {
 async fn an_unreachable_broker_is_named_and_tried_again_until_told_to_stop() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("nats://127.0.0.1:{}", free_port());
-    let config = worker_file(dir.path(), &workspace().join("platforms"), ACCOUNT);
     let mut parts = [
-        Process::start(&mut worker(&config, &url, "worker", "x"), &dir.path().join("worker.log")),
+        Process::start(
+            &mut worker(dir.path(), &platforms(), &url, "worker", "x"),
+            &dir.path().join("worker.log"),
+        ),
         Process::start(&mut master(dir.path(), &url, "master", "x"), &dir.path().join("master.log")),
     ];
     for part in &mut parts {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use snapfleet_worker::browser::{BrowserConfig, SharedBrowser, find_chromium};
-use snapfleet_worker::pages::{PagePlan, PageReport, drive_account};
+use snapfleet_worker::pages::{AccountPlan, PagePlan, PageReport, drive_account};
+use snapfleet_worker::session::SessionExchange;
+use snapfleet_worker::steering::Steering;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +24,15 @@ async fn main() -> anyhow::Result<()> {
     let blank =
         PagePlan { name: "blank".into(), url: "data:text/html,blank".into(), refresh: None, scroll: None };
     let (sender, mut reports) = mpsc::channel(16);
-    let (account, rules, never) = ("demo.a".parse()?, Arc::new(Vec::new()), CancellationToken::new());
-    tokio::spawn(drive_account(browser, account, vec![blank], None, rules, sender, never));
+    let plan = AccountPlan {
+        account: "demo.a".parse()?,
+        pages: vec![blank],
+        login: None,
+        rules: Arc::new(Vec::new()),
+        session: SessionExchange::default(),
+        steering: Steering::free(),
+    };
+    tokio::spawn(drive_account(browser, plan, sender, CancellationToken::new()));
     while let Some(report) = reports.recv().await {
         if matches!(report, PageReport::PageLoaded { .. }) {
             // Whole or not there at all.

@@ -1,36 +1,40 @@
 //! One account from what its pages showed to what the stream holds: window, outbox, and one publish at a time.
 //!
-//! Sightings come in from the browser side; nothing goes back to it. While a publish waits for the broker,
-//! sightings are still taken in, so that an outage of the broker loses nothing that a page pushed.
+//! Sightings come in from the browser side. While a publish waits for the broker, and while the account is not held
+//! because this worker was cut off, sightings are still taken in, so that an outage loses nothing that a page pushed.
+//! Only with a [`Grant`] is anything published or a page driven; each grant begins with a claim on the subject.
 
 mod health;
+mod publishing;
+mod sync;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use snapfleet_broker::Broker;
-use snapfleet_protocol::{AccountId, AccountState, InstanceId, Record, UnixMs};
+use snapfleet_protocol::{AccountId, AccountState, Erasure, InstanceId, Record, UnixMs};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox::{Entry, Outbox};
-use crate::publish::{Outcome, Publisher, RECORDS_PER_MESSAGE};
+use crate::publish::{ClaimError, Grant, Publisher};
 use crate::roster::{Roster, now};
-use crate::window::{self, Observed, Sent, Window};
+use crate::steering::Helm;
+use crate::window::{self, Observed, Window};
 use health::Health;
+use publishing::InFlight;
+pub use sync::Ask;
+use sync::Syncing;
 
 /// Something inbound is published after this, together with what came meanwhile.
 const INBOUND_DEBOUNCE: Duration = Duration::from_millis(200);
-/// How long a stopping worker goes on trying to publish what it has.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long the pages of a stopping worker may take to hand over what they have captured.
+/// How long the pages of a stopping account may take to hand over what they have captured.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// While an account is claimed, its window is kept to its bound after this many records.
 const RESTORED_PER_EVICTION: usize = 5_000;
-/// An outbox that has grown beyond this is written anew with what is still pending, in bytes.
-const OUTBOX_REWRITE_BYTES: u64 = 4 * 1024 * 1024;
 const CLAIM_PAUSE_MIN: Duration = Duration::from_millis(200);
 const CLAIM_PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -84,200 +88,265 @@ pub struct AccountTask {
     pub outbox_dir: PathBuf,
     /// Where to tell how it fares.
     pub roster: Roster,
+    /// The right to publish, while there is one.
+    pub grants: watch::Receiver<Option<Grant>>,
     /// What the pages show.
     pub sightings: mpsc::Receiver<Sighting>,
-    /// Cancelled when the worker stops.
+    /// What is asked of the account.
+    pub asks: mpsc::Receiver<Ask>,
+    /// Persons whose records are not taken in.
+    pub erasures: watch::Receiver<Arc<Vec<Erasure>>>,
+    /// How the pages are told whether they may be driven.
+    pub helm: Helm,
+    /// Cancelled when the account is to be let go.
     pub stop: CancellationToken,
-    /// Cancelled by the task once the account is claimed: the pages may open.
-    pub claimed: CancellationToken,
-    /// Cancelled by the task when the account is not to be driven any more.
+    /// Cancelled by the task when the pages are to end.
     pub released: CancellationToken,
 }
 
-enum Work {
-    Delta(Sent),
-    Full(Sent),
+/// Why an account's task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Another holder has this epoch, above ours.
+    Fenced(u64),
+    /// A part of it died: it is to be started anew.
+    Broken(String),
 }
 
-type InFlight = JoinHandle<(Publisher, Work, usize, Outcome)>;
+type Claiming = JoinHandle<Result<(Publisher, u64, Window), ClaimError>>;
 
 struct Account {
     task: AccountTask,
     window: Window,
     outbox: Option<Outbox>,
+    /// What an earlier start left in the outbox, until the account is claimed.
+    left: Vec<Entry>,
+    /// The grant under which the account is claimed or held.
+    used: Option<Grant>,
     publisher: Option<Publisher>,
     in_flight: Option<InFlight>,
-    /// Ends a publish that waits for the broker; cancelled only when the grace period is over.
+    claiming: Option<Claiming>,
+    claim_pause: Duration,
+    /// When the next try to claim is due, where one is.
+    claim_due: Option<Instant>,
+    /// Ends a publish that waits for the broker.
     abandon: CancellationToken,
     /// When the next publish is due, where one is.
     due: Option<Instant>,
+    /// The epoch in which the account was last held; 0 before the first.
     epoch: u64,
     captured_at: UnixMs,
     health: Health,
-    trouble: watch::Receiver<Option<String>>,
+    trouble: Option<watch::Receiver<Option<String>>>,
     /// The window's size when a full of it was too large; it is not tried again before the window has shrunk.
     full_refused: Option<usize>,
+    syncing: Option<Syncing>,
 }
 
-/// Claims the account, then publishes what its pages show until told to stop or fenced.
-pub async fn run(task: AccountTask) {
-    let released = task.released.clone();
-    if let Some(mut account) = Account::claim(task).await {
-        account.task.claimed.cancel();
-        account.run().await;
-        account.flush().await;
-    }
-    released.cancel();
+/// Publishes what the account's pages show, whenever it is granted, until told to stop or fenced.
+pub async fn run(task: AccountTask) -> Ended {
+    let mut account = Account::open(task);
+    let ended = account.run().await;
+    account.wind_up(&ended).await;
+    ended
 }
 
 impl Account {
-    /// Restores window and outbox and claims the account, trying until it succeeds or the worker stops.
-    async fn claim(task: AccountTask) -> Option<Self> {
+    fn open(task: AccountTask) -> Self {
         let (outbox, left) = match Outbox::open(&task.outbox_dir, &task.account) {
             Ok((outbox, left)) => (Some(outbox), left),
             Err(error) => {
                 tracing::error!(account.id = %task.account, %error, "without outbox: a restart may lose what is not acked");
+                task.roster.note_problem(&task.account, "outbox", Some(error.to_string()));
                 (None, Vec::new())
             }
         };
-        let mut pause = CLAIM_PAUSE_MIN;
+        Self {
+            health: Health::new(task.interval),
+            task,
+            window: Window::default(),
+            outbox,
+            left,
+            used: None,
+            publisher: None,
+            in_flight: None,
+            claiming: None,
+            claim_pause: CLAIM_PAUSE_MIN,
+            claim_due: None,
+            abandon: CancellationToken::new(),
+            due: None,
+            epoch: 0,
+            captured_at: now(),
+            trouble: None,
+            full_refused: None,
+            syncing: None,
+        }
+    }
+
+    async fn run(&mut self) -> Ended {
+        let stop = self.task.stop.clone();
+        let mut interval = tokio::time::interval(self.task.interval);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        interval.tick().await;
+        self.task.grants.mark_changed();
         loop {
+            let due = self.due.filter(|_| self.in_flight.is_none() && self.publisher.is_some());
+            let used = self.used.clone();
+            tokio::select! {
+                () = stop.cancelled() => return Ended::Stopped,
+                Ok(()) = self.task.grants.changed() => self.granted(),
+                () = lapsed(used) => self.lapse(),
+                claimed = joined(&mut self.claiming) => self.claimed(claimed),
+                () = at(self.claim_due) => self.claim(),
+                sighting = self.task.sightings.recv(), if self.window.pending_len() < window::PENDING_MAX => {
+                    match sighting {
+                        Some(sighting) => self.take_in(sighting),
+                        None if stop.is_cancelled() => return Ended::Stopped,
+                        None => return Ended::Broken("the task that drives its pages ended".to_owned()),
+                    }
+                }
+                Some(ask) = self.task.asks.recv() => self.asked(ask),
+                () = at(self.syncing.as_ref().map(Syncing::next_look)) => self.look_at_sync(),
+                () = at(due) => self.publish_delta(),
+                _ = interval.tick() => self.tick(),
+                trouble = told(&mut self.trouble) => self.health.unpublished(trouble),
+                done = joined(&mut self.in_flight) => {
+                    if let Some(ended) = self.settle(done) {
+                        return ended;
+                    }
+                }
+            }
+            self.show();
+        }
+    }
+
+    /// The grant is another one, or gone.
+    fn granted(&mut self) {
+        self.let_go();
+        let granted = self.task.grants.borrow_and_update().as_ref().is_some_and(Grant::holds);
+        if granted {
+            (self.claim_pause, self.claim_due) = (CLAIM_PAUSE_MIN, Some(Instant::now()));
+        }
+    }
+
+    /// The grant is in doubt: from now on only listen.
+    fn lapse(&mut self) {
+        if self.epoch > 0 {
+            tracing::warn!(account.id = %self.task.account, pending = self.window.pending_len(),
+                "the lease is in doubt; listening, but neither publishing nor driving pages");
+        }
+        self.let_go();
+    }
+
+    fn let_go(&mut self) {
+        self.task.helm.held(None);
+        self.abandon.cancel();
+        self.abandon = CancellationToken::new();
+        (self.used, self.publisher, self.trouble, self.claim_due) = (None, None, None, None);
+        if let Some(claiming) = self.claiming.take() {
+            claiming.abort();
+        }
+        self.health.unpublished(None);
+        if self.epoch > 0 {
+            let reason =
+                "the broker was not reached in time to keep the lease; what is heard is kept on disk";
+            self.health.cut_off(Some(reason.to_owned()));
+        }
+    }
+
+    /// Begins to restore the window and to claim the account.
+    fn claim(&mut self) {
+        self.claim_due = None;
+        let Some(grant) = self.task.grants.borrow().clone().filter(Grant::holds) else { return };
+        if self.in_flight.is_some() {
+            // What is in flight was told to end; its outcome comes first.
+            self.claim_due = Some(Instant::now() + CLAIM_PAUSE_MIN);
+            return;
+        }
+        let (broker, account, instance) =
+            (self.task.broker.clone(), self.task.account.clone(), self.task.instance.clone());
+        let erasures = self.task.erasures.borrow().clone();
+        self.used = Some(grant.clone());
+        self.claiming = Some(tokio::spawn(async move {
             let mut window = Window::default();
             let mut restored = 0_usize;
-            let restore = |record, at| {
+            let restore = |record: Record, at| {
+                if erasures.iter().any(|erasure| erasure.covers(&account, &record)) {
+                    return;
+                }
                 window.restore(record, at);
                 restored += 1;
                 if restored.is_multiple_of(RESTORED_PER_EVICTION) {
                     window.evict(now(), window::RECORDS_MAX);
                 }
             };
-            let claim = Publisher::claim(&task.broker, &task.account, &task.instance, now(), restore);
-            let claimed = tokio::select! {
-                claimed = claim => claimed,
-                () = task.stop.cancelled() => return None,
-            };
-            match claimed {
-                Ok((publisher, data_epoch)) => {
-                    window.evict(now(), window::RECORDS_MAX);
-                    let epoch = publisher.epoch();
-                    tracing::info!(account.id = %task.account, epoch, restored = window.len(), "account claimed");
-                    task.roster.update(&task.account, |health| health.epoch = epoch);
-                    task.roster.set_state(&task.account, AccountState::Starting, None);
-                    let mut account = Self {
-                        health: Health::new(task.interval),
-                        trouble: publisher.trouble(),
-                        full_refused: None,
-                        task,
-                        window,
-                        outbox,
-                        publisher: Some(publisher),
-                        in_flight: None,
-                        abandon: CancellationToken::new(),
-                        due: None,
-                        epoch,
-                        captured_at: now(),
-                    };
-                    account.take_in_outbox(left, data_epoch);
-                    return Some(account);
-                }
-                Err(error) => {
-                    let reason = format!("cannot be claimed: {error}");
-                    tracing::warn!(account.id = %task.account, %error, retry_ms = pause.as_millis() as u64,
-                        "account cannot be claimed; trying again");
-                    task.roster.set_state(&task.account, AccountState::Failing, Some(reason));
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause + pause.mul_f64(fastrand::f64() / 4.0)) => {}
-                () = task.stop.cancelled() => return None,
-            }
-            pause = (pause * 2).min(CLAIM_PAUSE_MAX);
-        }
+            let claim = Publisher::claim(&broker, &account, &instance, grant, now(), restore);
+            let (publisher, data_epoch) = claim.await?;
+            window.evict(now(), window::RECORDS_MAX);
+            Ok((publisher, data_epoch, window))
+        }));
     }
 
-    /// Takes in what an earlier start saw and could not publish. Had somebody else published for the account since,
-    /// it only adds what is unknown.
-    fn take_in_outbox(&mut self, left: Vec<Entry>, data_epoch: u64) {
-        let mut left_out = 0;
-        for entry in left {
-            for record in entry.records {
-                if entry.epoch >= data_epoch {
-                    self.window.observe_again(record, entry.at);
-                } else if self.window.observe_if_unknown(record, entry.at) == Observed::Unchanged {
-                    left_out += 1;
-                }
+    fn claimed(&mut self, claimed: Option<Result<(Publisher, u64, Window), ClaimError>>) {
+        let account = &self.task.account;
+        let error = match claimed {
+            Some(Ok((publisher, data_epoch, window))) => {
+                return self.take_over(publisher, data_epoch, window);
+            }
+            Some(Err(error)) => error.to_string(),
+            None => "the claiming task died".to_owned(),
+        };
+        tracing::warn!(account.id = %account, %error, retry_ms = self.claim_pause.as_millis() as u64,
+            "account cannot be claimed; trying again");
+        self.health.unpublished(Some(format!("it cannot be claimed: {error}")));
+        self.claim_due =
+            Some(Instant::now() + self.claim_pause + self.claim_pause.mul_f64(fastrand::f64() / 4.0));
+        self.claim_pause = (self.claim_pause * 2).min(CLAIM_PAUSE_MAX);
+    }
+
+    /// Goes on from what the stream holds, with what was seen before and is not in it. Had somebody else published
+    /// for the account since that was seen, it only adds what is unknown.
+    fn take_over(&mut self, publisher: Publisher, data_epoch: u64, restored: Window) {
+        let (account, epoch) = (&self.task.account, publisher.epoch());
+        tracing::info!(account.id = %account, epoch, restored = restored.len(), "account claimed");
+        let unsent = std::mem::replace(&mut self.window, restored).into_pending();
+        let earlier = self.epoch;
+        let left = std::mem::take(&mut self.left).into_iter();
+        let left = left.flat_map(|Entry { epoch, at, records }| {
+            records.into_iter().map(move |record| (epoch, record, at))
+        });
+        let unsent = unsent.into_iter().map(|(record, at)| (earlier, record, at));
+        let mut left_out = 0_u64;
+        let erasures = self.task.erasures.borrow().clone();
+        for (seen_in, record, at) in left.chain(unsent) {
+            if erasures.iter().any(|erasure| erasure.covers(account, &record)) {
+                continue;
+            }
+            if seen_in >= data_epoch {
+                self.window.observe_again(record, at);
+            } else if self.window.observe_if_unknown(record, at) == Observed::Unchanged {
+                left_out += 1;
             }
         }
         if left_out > 0 {
-            tracing::warn!(account.id = %self.task.account, records = left_out,
-                "records of an earlier start are left out: another worker has published newer ones since");
+            tracing::warn!(account.id = %account, records = left_out,
+                "records seen earlier are left out: another worker has published newer ones since");
         }
-        if self.window.pending_len() > 0 {
-            let pending = self.window.pending_len();
-            tracing::info!(account.id = %self.task.account, pending, "records of an earlier start are published now");
+        let pending = self.window.pending_len();
+        if pending > 0 {
+            tracing::info!(account.id = %account, pending, "records seen earlier are published now");
             self.due = Some(Instant::now());
         }
+        self.trouble = Some(publisher.trouble());
+        (self.epoch, self.publisher, self.full_refused) = (epoch, Some(publisher), None);
         // Under this epoch from now on, so that one more restart does not take them for somebody else's.
         self.rewrite_outbox();
-    }
-
-    /// Writes the outbox anew with what the stream lacks.
-    fn rewrite_outbox(&mut self) {
-        let (records, _) = self.window.delta(usize::MAX);
-        let Some(outbox) = &mut self.outbox else { return };
-        let rewritten = if records.is_empty() {
-            outbox.clear()
-        } else {
-            outbox.replace(&Entry { epoch: self.epoch, at: self.captured_at, records })
-        };
-        if let Err(error) = rewritten {
-            tracing::error!(account.id = %self.task.account, %error, "the outbox cannot be written anew");
-        }
-    }
-
-    fn keep(&mut self, entry: &Entry) {
-        if let Some(outbox) = &mut self.outbox
-            && let Err(error) = outbox.append(entry)
-        {
-            tracing::error!(account.id = %self.task.account, %error, "records are kept in memory alone");
-        }
-    }
-
-    async fn run(&mut self) {
-        let stop = self.task.stop.clone();
-        let mut interval = tokio::time::interval(self.task.interval);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        interval.tick().await;
-        loop {
-            let due = self.due.filter(|_| self.in_flight.is_none());
-            tokio::select! {
-                () = stop.cancelled() => return,
-                sighting = self.task.sightings.recv(), if self.window.pending_len() < window::PENDING_MAX => {
-                    match sighting {
-                        Some(sighting) => self.take_in(sighting),
-                        None if stop.is_cancelled() => return,
-                        None => {
-                            self.health.undriven("the task that drives them ended; restart the worker".to_owned());
-                            self.show();
-                            return;
-                        }
-                    }
-                }
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.publish_delta(),
-                _ = interval.tick() => self.tick(),
-                Ok(()) = self.trouble.changed() => {
-                    let trouble = self.trouble.borrow_and_update().clone();
-                    self.health.unpublished(trouble);
-                }
-                done = settled(&mut self.in_flight) => {
-                    self.in_flight = None;
-                    if !self.settle(done) {
-                        return;
-                    }
-                }
-            }
-            self.show();
-        }
+        self.task.roster.update(&self.task.account, |health| health.epoch = epoch);
+        self.health.unpublished(None);
+        self.health.cut_off(None);
+        self.task.helm.held(Some(epoch));
     }
 
     /// Shows how the account fares to the heartbeat.
@@ -291,6 +360,9 @@ impl Account {
     }
 
     fn take_in(&mut self, sighting: Sighting) {
+        if let Some(syncing) = &mut self.syncing {
+            syncing.note(&sighting);
+        }
         match sighting {
             Sighting::Records { records, refused, at } => self.observe(records, refused, at),
             Sighting::CaptureFailed => {
@@ -312,8 +384,12 @@ impl Account {
             health.refused += refused;
             health.captured_at = Some(at);
         });
+        let erasures = self.task.erasures.borrow().clone();
         let (mut news, mut inbound) = (Vec::new(), false);
         for record in records {
+            if erasures.iter().any(|erasure| erasure.covers(&self.task.account, &record)) {
+                continue;
+            }
             let is_inbound = record.is_inbound();
             if self.window.observe(record.clone(), at) != Observed::Unchanged {
                 inbound |= is_inbound;
@@ -331,127 +407,12 @@ impl Account {
         }
     }
 
-    /// Once an interval: publishes what changed, and a full where one is due.
-    fn tick(&mut self) {
-        self.window.evict(now(), window::RECORDS_MAX);
-        if self.in_flight.is_some() {
-            return;
+    /// Once the pages have handed over what they have captured, publishes what is left, within a grace period. What
+    /// stays is on disk for the next holder on this host.
+    async fn wind_up(&mut self, ended: &Ended) {
+        if let Ended::Fenced(_) = ended {
+            self.let_go();
         }
-        let full_fits = self.full_refused.is_none_or(|len| self.window.len() < len);
-        let full_is_due = self.publisher.as_ref().is_some_and(Publisher::full_is_due);
-        if full_is_due && full_fits && !self.window.is_empty() {
-            self.publish_full();
-        } else if self.window.pending_len() > 0 {
-            self.publish_delta();
-        }
-    }
-
-    fn publish_delta(&mut self) {
-        self.due = None;
-        let Some(mut publisher) = self.publisher.take() else { return };
-        let (records, sent) = self.window.delta(RECORDS_PER_MESSAGE);
-        if records.is_empty() {
-            self.publisher = Some(publisher);
-            return;
-        }
-        let (broker, at, abandon) = (self.task.broker.clone(), self.captured_at, self.abandon.clone());
-        self.in_flight = Some(tokio::spawn(async move {
-            let (count, outcome) = publisher.publish_delta(&broker, records, at, &abandon).await;
-            (publisher, Work::Delta(sent), count, outcome)
-        }));
-    }
-
-    fn publish_full(&mut self) {
-        self.due = None;
-        let Some(mut publisher) = self.publisher.take() else { return };
-        let (records, sent) = self.window.full();
-        let (broker, at, abandon) = (self.task.broker.clone(), self.captured_at, self.abandon.clone());
-        let count = records.len();
-        self.in_flight = Some(tokio::spawn(async move {
-            let outcome = publisher.publish_full(&broker, records, at, &abandon).await;
-            (publisher, Work::Full(sent), count, outcome)
-        }));
-    }
-
-    /// Draws the conclusion from a publish that ended; false when the account is to be let go.
-    fn settle(&mut self, done: Option<(Publisher, Work, usize, Outcome)>) -> bool {
-        let account = &self.task.account;
-        let Some((publisher, work, count, outcome)) = done else {
-            tracing::error!(account.id = %account, "the publishing task died");
-            self.health.unpublished(Some("the publishing task died; restart the worker".to_owned()));
-            self.show();
-            return false;
-        };
-        self.publisher = Some(publisher);
-        let (kind, mut sent) = match work {
-            Work::Delta(sent) => ("delta", sent),
-            Work::Full(sent) => ("full", sent),
-        };
-        match outcome {
-            Outcome::Acked { seq } => {
-                sent.truncate(count);
-                self.window.acked(&sent);
-                self.note_published(kind, count, seq);
-            }
-            Outcome::Folded(records) => {
-                tracing::warn!(account.id = %account, records = records.len(),
-                    "somebody else published for the account; folded in, publishing again");
-                for (record, at) in records {
-                    self.window.restore(record, at);
-                }
-                self.due = Some(Instant::now());
-            }
-            Outcome::Emptied => {
-                tracing::warn!(account.id = %account, "the stream was made anew; publishing everything again");
-                self.window.forget_acks();
-                self.due = Some(Instant::now());
-            }
-            Outcome::Fenced { epoch } => {
-                tracing::warn!(account.id = %account, epoch, ours = self.epoch, "another worker has claimed the account");
-                let reason =
-                    "another worker has claimed it: leave it in one worker's file, and restart that worker"
-                        .to_owned();
-                self.task.roster.set_state(account, AccountState::CutOff, Some(reason));
-                return false;
-            }
-            Outcome::TooLarge { bytes } if kind == "delta" => {
-                if let Some(record) = self.window.give_up_first(&sent) {
-                    tracing::error!(account.id = %account, bytes, record.kind = %record.kind(), record.id = %record.id(),
-                        "a record is larger than the broker takes and is left out: raise max_payload in nats.conf");
-                    self.task.roster.update(account, |health| health.refused += 1);
-                }
-                self.due = (self.window.pending_len() > 0).then(Instant::now);
-            }
-            Outcome::TooLarge { bytes } => {
-                tracing::error!(account.id = %account, bytes,
-                    "the account's window does not fit one batch and is published as deltas alone");
-                self.full_refused = Some(self.window.len());
-                self.due = (self.window.pending_len() > 0).then(Instant::now);
-            }
-            Outcome::Stopped => {}
-        }
-        true
-    }
-
-    fn note_published(&mut self, kind: &str, records: usize, seq: u64) {
-        let account = &self.task.account;
-        tracing::info!(account.id = %account, kind, records, stream.seq = seq, epoch = self.epoch, "published");
-        self.task.roster.update(account, |health| {
-            health.published += 1;
-            health.published_at = Some(now());
-        });
-        let pending = self.window.pending_len();
-        if pending > 0 {
-            self.due = Some(Instant::now());
-        }
-        if pending == 0 || self.outbox.as_ref().is_some_and(|outbox| outbox.bytes() > OUTBOX_REWRITE_BYTES) {
-            self.rewrite_outbox();
-        }
-    }
-
-    /// Publishes what is left, within the grace period. What stays is on disk for the next start.
-    async fn flush(&mut self) {
-        // The pages are told to end, and hand over what they still have; then their side closes the channel.
         self.task.released.cancel();
         let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
             while let Some(sighting) = self.task.sightings.recv().await {
@@ -462,32 +423,52 @@ impl Account {
             tracing::warn!(account.id = %self.task.account, limit_s = DRAIN_TIMEOUT.as_secs(),
                 "the pages did not hand over in time what they had captured");
         }
-        let fenced = self.task.roster.state(&self.task.account) == Some(AccountState::CutOff);
-        let deadline = Instant::now() + FLUSH_TIMEOUT;
-        while !fenced && (self.in_flight.is_some() || self.window.pending_len() > 0) {
-            if self.in_flight.is_none() {
-                self.publish_delta();
-            }
-            let done = tokio::time::timeout_at(deadline, settled(&mut self.in_flight)).await;
-            let Ok(done) = done else { break };
-            self.in_flight = None;
-            if !self.settle(done) {
-                break;
-            }
+        self.flush().await;
+        self.task.helm.held(None);
+        if let Ended::Broken(reason) = ended {
+            let reason = format!("{reason}; it is started anew");
+            self.task.roster.set_state(&self.task.account, AccountState::Failing, Some(reason));
         }
-        self.abandon.cancel();
         let pending = self.window.pending_len();
         if pending > 0 {
             tracing::warn!(account.id = %self.task.account, pending,
-                "stopped with records that the broker has not acked; they are in the outbox");
+                "ends with records that the broker has not acked; they are in the outbox");
         }
     }
 }
 
-/// Waits for the publish in flight; for ever where there is none. `None` when its task died.
-async fn settled(in_flight: &mut Option<InFlight>) -> Option<(Publisher, Work, usize, Outcome)> {
-    match in_flight {
-        Some(task) => task.await.ok(),
+/// Waits for a task, if there is one, and forgets it; for ever where there is none. `None` when it died.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Option<T> {
+    let done = match task {
+        Some(running) => running.await.ok(),
+        None => std::future::pending().await,
+    };
+    *task = None;
+    done
+}
+
+/// Waits until a moment, if there is one; for ever where there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+/// Waits until a grant does not hold any more; for ever without one.
+async fn lapsed(grant: Option<Grant>) {
+    match grant {
+        Some(grant) => grant.gate.closed(grant.term).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for news of a publish that does not go through; for ever where nothing is published.
+async fn told(trouble: &mut Option<watch::Receiver<Option<String>>>) -> Option<String> {
+    if let Some(trouble) = trouble
+        && trouble.changed().await.is_ok()
+    {
+        return trouble.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }

@@ -6,21 +6,28 @@
 mod backoff;
 mod connection;
 mod find;
+mod memory;
 mod process;
 mod profile;
+mod storage;
 mod tab;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use backoff::Backoff;
 pub use connection::Browser;
 pub(crate) use connection::{CallError, Context};
 pub use find::find_chromium;
+pub(crate) use memory::over_page_limit;
+pub use memory::{BROWSER_BYTES, BROWSER_BYTES_PER_ACCOUNT, PAGE_BYTES_MAX};
+pub(crate) use storage::Storage;
 pub(crate) use tab::Tab;
 
 use profile::Profile;
@@ -50,12 +57,17 @@ pub struct BrowserConfig {
     pub sandbox: bool,
     /// The limit of each single call to the browser.
     pub call_timeout: Duration,
+    /// A page whose scripts take more memory gets a new tab, in bytes.
+    pub page_bytes_max: u64,
+    /// A browser whose processes take more memory together is closed and another one launched, in bytes; `None` for
+    /// [`BROWSER_BYTES`] and [`BROWSER_BYTES_PER_ACCOUNT`] for each account that is open in it.
+    pub browser_bytes_max: Option<u64>,
     /// More command line switches, each with its leading dashes.
     pub extra_args: Vec<String>,
 }
 
 impl BrowserConfig {
-    /// The usual settings: headless, sandboxed, 20 s for each call.
+    /// The usual settings: headless, sandboxed, 20 s for each call, the usual limits of memory.
     #[must_use]
     pub fn new(executable: PathBuf, user_data_dir: PathBuf) -> Self {
         Self {
@@ -64,6 +76,8 @@ impl BrowserConfig {
             headless: true,
             sandbox: true,
             call_timeout: Duration::from_secs(20),
+            page_bytes_max: PAGE_BYTES_MAX,
+            browser_bytes_max: None,
             extra_args: Vec::new(),
         }
     }
@@ -113,6 +127,8 @@ struct Inner {
     config: BrowserConfig,
     closed: CancellationToken,
     slot: Mutex<Slot>,
+    /// What the browser's processes took when last looked at.
+    memory_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -120,6 +136,8 @@ struct Slot {
     browser: Option<Arc<Browser>>,
     backoff: Backoff,
     swept: bool,
+    /// When a browser was last replaced because of its memory.
+    recycled_at: Option<Instant>,
 }
 
 impl SharedBrowser {
@@ -130,8 +148,10 @@ impl SharedBrowser {
             browser: None,
             backoff: Backoff::new(RELAUNCH_PAUSE_MIN, RELAUNCH_PAUSE_MAX, HEALTHY_AFTER),
             swept: false,
+            recycled_at: None,
         };
-        Self { inner: Arc::new(Inner { config, closed: CancellationToken::new(), slot: Mutex::new(slot) }) }
+        let (closed, slot, memory_bytes) = (CancellationToken::new(), Mutex::new(slot), AtomicU64::new(0));
+        Self { inner: Arc::new(Inner { config, closed, slot, memory_bytes }) }
     }
 
     /// The running browser; launches one if there is none or it died. Launches are at most one for each
@@ -170,8 +190,16 @@ impl SharedBrowser {
         })?;
         let browser = Arc::new(Browser::launch(config, profile).await?);
         connection::watch_health(&browser);
+        tokio::spawn(memory::watch(Arc::downgrade(&self.inner), Arc::downgrade(&browser)));
         slot.browser = Some(Arc::clone(&browser));
         Ok(browser)
+    }
+
+    /// Memory of the browser's processes together when last looked at, at most 10 s ago, in bytes; 0 where that is not
+    /// known.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.inner.memory_bytes.load(Ordering::Relaxed)
     }
 
     /// Closes the browser, waits for its end (at most about 15 s, then it is killed) and removes its profile.
@@ -182,5 +210,6 @@ impl SharedBrowser {
         if let Some(browser) = browser {
             browser.close().await;
         }
+        self.inner.memory_bytes.store(0, Ordering::Relaxed);
     }
 }

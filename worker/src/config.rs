@@ -1,20 +1,19 @@
-//! Every setting of the worker: flags and environment for the process, a TOML file for the accounts it holds.
-//!
-//! All of it is read and checked once, before anything starts; a mistake is one line that names it.
+//! Every setting of the worker: flags and environment, read and checked once, before anything starts. Which accounts
+//! it holds is not among them: that comes from the fleet.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use serde::Deserialize;
-use snapfleet_protocol::AccountId;
+use snapfleet_broker::BrokerConfig;
+use snapfleet_protocol::{AccountId, WorkerId, fleet::check_pairs};
 
-/// The shortest and longest publish interval of an account, in seconds.
-const INTERVAL_S: std::ops::RangeInclusive<u64> = 1..=3_600;
-/// The most accounts that one worker holds.
-const ACCOUNTS_MAX: usize = 1_000;
+use crate::session::FleetKey;
+use crate::simulate::Simulation;
+
+/// The most accounts that one worker can be told to take.
+const ACCOUNTS_MAX: i64 = 10_000;
 
 /// Holds the accounts' browser sessions, captures what their pages fetch, and publishes it.
 #[derive(Debug, Parser)]
@@ -31,11 +30,19 @@ pub struct Cli {
 /// What the binary does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Captures and publishes until told to stop.
+    /// Takes its part of the fleet's accounts, captures and publishes, until told to stop.
     Run(RunArgs),
+    /// The same with a generator in place of the browser, to put everything behind it under load.
+    Simulate(SimulateArgs),
     /// Works on platform folders without a browser.
     #[command(subcommand)]
     Platform(PlatformCommand),
+    /// The fleet's key, which seals sessions and secret settings.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Reads a secret value of an account's setting from standard input and prints it sealed, to be given to
+    /// `snapfleet-master accounts add`: only workers with the fleet's key can read it.
+    Seal(SealArgs),
 }
 
 /// What can be done with a platform folder.
@@ -48,13 +55,74 @@ pub enum PlatformCommand {
     },
 }
 
-/// Settings of a running worker.
+/// What can be done with the fleet's key.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Prints a new random key. Keep it in a file that only the worker's user can read, the same on all hosts.
+    New,
+}
+
+/// Which value is sealed.
+#[derive(Debug, Args)]
+pub struct SealArgs {
+    /// The account, such as demo.shop-a.
+    pub account: AccountId,
+    /// The setting's name, such as password.
+    pub setting: String,
+    /// The fleet's key.
+    #[command(flatten)]
+    pub key: KeyArgs,
+}
+
+/// Where the fleet's key is.
 #[derive(Args)]
-pub struct RunArgs {
-    /// The file with the worker's accounts (TOML).
-    #[arg(long, env = "SNAPFLEET_WORKER_CONFIG")]
-    pub config: PathBuf,
-    /// The broker's address.
+pub struct KeyArgs {
+    /// The file with the fleet's key, readable by nobody else.
+    #[arg(long, env = "SNAPFLEET_SESSION_KEY_FILE")]
+    pub session_key_file: Option<PathBuf>,
+    /// The fleet's key itself; to be given in the environment.
+    #[arg(long, env = "SNAPFLEET_SESSION_KEY", hide_env_values = true, hide = true)]
+    pub session_key: Option<String>,
+}
+
+impl fmt::Debug for KeyArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyArgs").field("session_key_file", &self.session_key_file).finish_non_exhaustive()
+    }
+}
+
+impl KeyArgs {
+    /// The fleet's key, if one is given.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with it, and never shows it.
+    pub fn load(&self) -> anyhow::Result<Option<FleetKey>> {
+        let given = self.session_key.as_deref().filter(|text| !text.is_empty());
+        match (&self.session_key_file, given) {
+            (Some(path), _) => Ok(Some(FleetKey::read(path)?)),
+            (None, Some(text)) => Ok(Some(FleetKey::parse(text, "SNAPFLEET_SESSION_KEY")?)),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// This worker among the others.
+#[derive(Args)]
+pub struct FleetArgs {
+    /// Folder for what must outlive a restart: records that the broker has not acked, and this worker's id. Each worker
+    /// its own.
+    #[arg(long, env = "SNAPFLEET_STATE_DIR", default_value = "state")]
+    pub state_dir: PathBuf,
+    /// The most accounts that it takes. A browser needs about 61 MB for each, more for large pages.
+    #[arg(long, env = "SNAPFLEET_MAX_ACCOUNTS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=ACCOUNTS_MAX))]
+    pub max_accounts: u32,
+    /// What it offers to accounts that ask for labels, such as region=eu; several times, or separated by commas.
+    #[arg(long = "label", env = "SNAPFLEET_LABELS", value_delimiter = ',', value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    /// Its name through all its starts; made of the host's name and kept in the state_dir if not given.
+    #[arg(long, env = "SNAPFLEET_WORKER_ID")]
+    pub worker_id: Option<WorkerId>,
+    /// The broker's address; several of a cluster separated by commas.
     #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222")]
     pub nats_url: String,
     /// The broker's user.
@@ -63,168 +131,139 @@ pub struct RunArgs {
     /// The user's password; better given in the environment.
     #[arg(long, env = "SNAPFLEET_NATS_PASSWORD", hide_env_values = true, default_value = "")]
     pub nats_password: String,
-    /// Chromium's executable; looked for where it is usually installed if not given.
-    #[arg(long, env = "CHROME")]
-    pub chrome: Option<PathBuf>,
-    /// Shows the browser's windows.
-    #[arg(long, env = "SNAPFLEET_HEADED")]
-    pub headed: bool,
 }
 
-impl fmt::Debug for RunArgs {
+impl fmt::Debug for FleetArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunArgs")
-            .field("config", &self.config)
+        f.debug_struct("FleetArgs")
+            .field("state_dir", &self.state_dir)
+            .field("max_accounts", &self.max_accounts)
+            .field("labels", &self.labels)
+            .field("worker_id", &self.worker_id)
             .field("nats_url", &self.nats_url)
             .field("nats_user", &self.nats_user)
             .finish_non_exhaustive()
     }
 }
 
-/// The worker's file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WorkerFile {
-    /// Folder with one folder for each platform; relative to the file's own.
-    #[serde(default = "default_platforms")]
-    pub platforms: PathBuf,
-    /// Folder for what must outlive a restart (records not acked yet) and for the browser's profile; relative
-    /// to the file's own.
-    #[serde(default = "default_state_dir")]
-    pub state_dir: PathBuf,
-    /// The accounts that this worker holds.
-    #[serde(default, rename = "account")]
-    pub accounts: Vec<AccountConfig>,
-}
-
-/// One account.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AccountConfig {
-    /// Who it is, as `<platform>.<account>`.
-    pub id: AccountId,
-    /// Time between two publishes of what changed, in seconds, 1 to 3,600; something inbound goes at once.
-    #[serde(default = "default_interval_s")]
-    pub interval_s: u64,
-    /// What the platform asks of its accounts, such as an address and a password.
-    #[serde(default)]
-    pub settings: BTreeMap<String, String>,
-}
-
-impl AccountConfig {
-    /// Time between two publishes.
-    #[must_use]
-    pub fn interval(&self) -> Duration {
-        Duration::from_secs(self.interval_s)
-    }
-}
-
-impl fmt::Debug for AccountConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccountConfig").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-fn default_platforms() -> PathBuf {
-    "platforms".into()
-}
-
-fn default_state_dir() -> PathBuf {
-    "state".into()
-}
-
-fn default_interval_s() -> u64 {
-    30
-}
-
-/// Why the worker's file was refused. Each names the file, the place and the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("worker file {path}: {error}; give it with --config")]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// It is not what it should be.
-    #[error("worker file {path}: {error}")]
-    Invalid {
-        /// Which file.
-        path: PathBuf,
-        /// Where and why.
-        error: String,
-    },
-}
-
-impl WorkerFile {
-    /// Reads and checks the file.
+impl FleetArgs {
+    /// The labels, read.
     ///
     /// # Errors
-    /// [`ConfigError`], naming file, line and key.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let invalid = |error: String| ConfigError::Invalid { path: path.to_owned(), error };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-        let mut file: Self = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
-        })?;
-        if file.accounts.is_empty() || file.accounts.len() > ACCOUNTS_MAX {
-            let count = file.accounts.len();
-            return Err(invalid(format!("{count} accounts: give 1 to {ACCOUNTS_MAX} as [[account]]")));
+    /// One line that names the label.
+    pub fn labels(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut labels = BTreeMap::new();
+        for text in self.labels.iter().filter(|text| !text.is_empty()) {
+            let (name, value) = text
+                .split_once('=')
+                .ok_or_else(|| anyhow::anyhow!("--label {text:?} is not valid: write it as name=value"))?;
+            anyhow::ensure!(
+                labels.insert(name.to_owned(), value.to_owned()).is_none(),
+                "--label {name:?} is given twice"
+            );
         }
-        let mut seen = std::collections::BTreeSet::new();
-        for account in &file.accounts {
-            if !seen.insert(&account.id) {
-                return Err(invalid(format!("account {} stands twice: remove one", account.id)));
-            }
-            if !INTERVAL_S.contains(&account.interval_s) {
-                let (id, given) = (&account.id, account.interval_s);
-                return Err(invalid(format!("account {id}: interval_s = {given} is not within 1 to 3600")));
-            }
-        }
-        let dir = path.parent().unwrap_or(Path::new("."));
-        file.platforms = dir.join(&file.platforms);
-        file.state_dir = dir.join(&file.state_dir);
-        Ok(file)
+        check_pairs("label", &labels)?;
+        Ok(labels)
     }
+
+    /// How to reach the broker, checked as far as that goes without it.
+    ///
+    /// # Errors
+    /// One line that names the setting.
+    pub fn broker(&self) -> anyhow::Result<BrokerConfig> {
+        anyhow::ensure!(
+            !self.nats_password.is_empty(),
+            "SNAPFLEET_NATS_PASSWORD is not set: give the password of the broker's user {:?}",
+            self.nats_user
+        );
+        let broker = BrokerConfig {
+            url: self.nats_url.clone(),
+            user: self.nats_user.clone(),
+            password: self.nats_password.clone(),
+            name: "snapfleet-worker".to_owned(),
+        };
+        broker.check_address()?;
+        Ok(broker)
+    }
+}
+
+/// Settings of a running worker.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// This worker among the others.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+    /// Folder with one folder for each platform.
+    #[arg(long, env = "SNAPFLEET_PLATFORMS", default_value = "platforms")]
+    pub platforms: PathBuf,
+    /// The fleet's key. Without one no session is kept: an account that moves has to be logged in anew.
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// Chromium's executable; looked for where it is usually installed if not given.
+    #[arg(long, env = "CHROME")]
+    pub chrome: Option<PathBuf>,
+    /// Shows the browser's windows.
+    #[arg(long, env = "SNAPFLEET_HEADED")]
+    pub headed: bool,
+    /// A page whose scripts take more memory gets a new tab, in MiB.
+    #[arg(long, env = "SNAPFLEET_PAGE_MEMORY_MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(16..))]
+    pub page_memory_mib: u64,
+    /// A browser whose processes take more memory together is replaced, in MiB; 512 and 256 for each account if not
+    /// given.
+    #[arg(long, env = "SNAPFLEET_BROWSER_MEMORY_MIB", value_parser = clap::value_parser!(u64).range(64..))]
+    pub browser_memory_mib: Option<u64>,
+}
+
+/// Settings of a worker without a browser.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// This worker among the others.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+    /// What is simulated.
+    #[command(flatten)]
+    pub simulation: Simulation,
+    /// How many accounts, sim.a0000 and on, --csv prints.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub accounts: u32,
+    /// Prints the accounts as a table for `snapfleet-master accounts import`, and ends.
+    #[arg(long)]
+    pub csv: bool,
+    /// The publish interval that --csv gives to the accounts, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub interval_s: u64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<WorkerFile, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("worker.toml");
-        std::fs::write(&path, text).unwrap();
-        WorkerFile::load(&path).map_err(|error| error.to_string())
+    fn labels(given: &[&str]) -> Result<BTreeMap<String, String>, String> {
+        let mut arguments = vec!["snapfleet-worker", "run"];
+        for label in given {
+            arguments.extend(["--label", label]);
+        }
+        let Command::Run(args) = Cli::try_parse_from(arguments).unwrap().command else { unreachable!() };
+        args.fleet.labels().map_err(|error| error.to_string())
     }
 
     #[test]
-    fn each_mistake_is_named() {
-        for (text, named) in [
-            ("", "give 1 to 1000"),
-            ("[[account]]\nid = \"demo.a b\"", "a b"),
-            ("[[account]]\nid = \"demo.a\"\nintervall_s = 3", "intervall_s"),
-            ("[[account]]\nid = \"demo.a\"\ninterval_s = 0", "interval_s = 0"),
-            ("[[account]]\nid = \"demo.a\"\n[[account]]\nid = \"demo.a\"", "stands twice"),
-            ("[[account]]\nid = \"demo.a\"\nsettings = 3", "line 3"),
-        ] {
-            let error = load(text).unwrap_err();
-            assert!(
-                error.contains(named) && error.contains("worker.toml"),
-                "{error:?} does not name {named:?}"
-            );
+    fn labels_are_read_and_each_mistake_is_named() {
+        let read = labels(&["region=eu,disk=fast", "owner=a=b"]).unwrap();
+        let pairs: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("disk", "fast"), ("owner", "a=b"), ("region", "eu")]);
+        for (given, named) in [("eu", "\"eu\""), ("a b=c", "a b"), ("=c", "\"\"")] {
+            let error = labels(&[given]).unwrap_err();
+            assert!(error.contains(named), "{error:?} does not name {named:?}");
         }
+        assert!(labels(&["a=1", "a=2"]).unwrap_err().contains("twice"));
     }
 
     #[test]
     fn secrets_are_not_shown() {
-        let file = load("[[account]]\nid = \"demo.a\"\nsettings = { password = \"hunter2\" }").unwrap();
-        assert_eq!(file.accounts[0].settings["password"], "hunter2");
-        assert!(!format!("{file:?}").contains("hunter2"));
+        let arguments = ["snapfleet-worker", "run", "--nats-password", "hunter2", "--session-key", "hunter3"];
+        let cli = Cli::try_parse_from(arguments).unwrap();
+        let shown = format!("{cli:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("hunter3"), "{shown}");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The only place where platform and browser meet. Knows nothing of windows, the stream or the broker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Sighting;
 use crate::browser::SharedBrowser;
 use crate::capture::{CaptureRule, Captured, PageReport, PathPattern, Source};
-use crate::config::AccountConfig;
-use crate::pages::{DriveError, LoginPlan, PagePlan, ScrollPlan, drive_account};
+use crate::pages::{AccountPlan, DriveError, LoginPlan, PagePlan, ScrollPlan, drive_account};
 use crate::platform::{AccountView, CaptureSource, CaptureSpec, LoginSpec, PageSpec, Platform, Request};
 use crate::roster::now;
+use crate::session::SessionExchange;
+use crate::steering::Steering;
 
 /// Captured bodies that wait for the mapping, at most; beyond that the browser side waits.
 const REPORTS_MAX: usize = 64;
@@ -34,6 +36,8 @@ pub struct Plan {
     pages: Vec<PagePlan>,
     login: Option<LoginPlan>,
     rules: Arc<Vec<CaptureRule>>,
+    session: SessionExchange,
+    steering: Steering,
 }
 
 impl Plan {
@@ -41,18 +45,36 @@ impl Plan {
     ///
     /// # Errors
     /// One line that names the account and the setting or pattern that does not fit.
-    pub fn new(platform: &Arc<Platform>, account: &AccountConfig) -> anyhow::Result<Self> {
-        let named = |error: &dyn std::fmt::Display| anyhow::anyhow!("account {}: {error}", account.id);
-        let pages = platform.pages(&account.settings).map_err(|error| named(&error))?;
-        let login = platform.login(&account.settings).map_err(|error| named(&error))?;
+    pub fn new(
+        platform: &Arc<Platform>,
+        account: &AccountId,
+        settings: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
+        let named = |error: &dyn std::fmt::Display| anyhow::anyhow!("account {account}: {error}");
+        let pages = platform.pages(settings).map_err(|error| named(&error))?;
+        let login = platform.login(settings).map_err(|error| named(&error))?;
         let rules: Result<Vec<_>, _> = platform.captures().iter().map(rule).collect();
         Ok(Self {
             platform: platform.clone(),
-            account: AccountView { id: account.id.clone(), settings: account.settings.clone() },
+            account: AccountView { id: account.clone(), settings: settings.clone() },
             pages: pages.into_iter().map(page).collect(),
             login: login.map(login_plan),
             rules: Arc::new(rules.map_err(|error| named(&error))?),
+            session: SessionExchange::default(),
+            steering: Steering::free(),
         })
+    }
+
+    /// The same, with sessions to try before logging in, and somebody who keeps what is left of them.
+    #[must_use]
+    pub fn with_session(self, session: SessionExchange) -> Self {
+        Self { session, ..self }
+    }
+
+    /// The same, driven only while the account is held.
+    #[must_use]
+    pub fn with_steering(self, steering: Steering) -> Self {
+        Self { steering, ..self }
     }
 
     /// How many tabs it takes.
@@ -138,9 +160,15 @@ async fn drive_once(
         browser = browser.acquire() => browser?,
         () = stop.cancelled() => return Ok(()),
     };
-    let (account, pages, login) = (plan.account.id.clone(), plan.pages.clone(), plan.login.clone());
-    let driven: Result<(), DriveError> =
-        drive_account(browser, account, pages, login, plan.rules.clone(), reports, stop.clone()).await;
+    let account = AccountPlan {
+        account: plan.account.id.clone(),
+        pages: plan.pages.clone(),
+        login: plan.login.clone(),
+        rules: plan.rules.clone(),
+        session: plan.session.clone(),
+        steering: plan.steering.clone(),
+    };
+    let driven: Result<(), DriveError> = drive_account(browser, account, reports, stop.clone()).await;
     Ok(driven?)
 }
 

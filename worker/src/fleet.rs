@@ -1,111 +1,504 @@
-//! This worker among the others: its heartbeat in the bucket `workers`, with a time to live of its own.
+//! This worker among the others: which accounts it holds, decided by itself from what the broker's buckets say.
 //!
-//! The heartbeat is a raw publish: the client's key-value calls would drop the time to live on an update.
+//! Every worker computes the same plan from the same view and acts on its own part of it; the lease, written by
+//! compare-and-set, is the truth where views differ. Nothing here knows pages, windows or the stream of snapshots.
 
+pub mod gate;
+pub(crate) mod heartbeat;
+mod identity;
+mod lease;
+pub mod plan;
+pub(crate) mod tenure;
+pub(crate) mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use snapfleet_broker::{Broker, Outgoing, PublishError, publish};
-use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, WORKERS_PREFIX};
-use snapfleet_protocol::{Heartbeat, InstanceId, UnixMs, WorkerId};
+use futures_util::{StreamExt, stream};
+use snapfleet_broker::PublishError;
+use snapfleet_protocol::stream::HEARTBEAT_TTL_S;
+use snapfleet_protocol::{AccountEntry, AccountId, InstanceId, Lease};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::roster::{Roster, now};
+use crate::account::Ended;
+use crate::outbox;
+use heartbeat::Told;
+pub use identity::{Identity, IdentityError};
+use plan::{Candidate, Plan, Wanted};
+use tenure::{Crew, Fate, Source, Tenure};
+use view::View;
 
-/// Who this worker is.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// This start.
-    pub instance: InstanceId,
-    /// The worker through all its starts.
-    pub worker: WorkerId,
-    /// The host's name.
-    pub host: String,
-    /// When it started.
-    pub started_at: UnixMs,
+/// How often the buckets are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A worker that has just started takes nothing for so long that all that start with it are seen.
+const SETTLE: Duration = Duration::from_millis(3_000);
+/// After the gate opened, leases of others that are gone are left to them for a heartbeat's life: they may only have
+/// been cut off as this worker was.
+const FORMER_HOLDER_FIRST: Duration = Duration::from_secs(HEARTBEAT_TTL_S);
+/// An account that the plan gives to another worker goes once the plan has said so for this long.
+const MOVE_AFTER: Duration = Duration::from_secs(2);
+/// Accounts taken between two looks, at most.
+const TAKEN_PER_LOOK: usize = 64;
+/// Writes to the bucket of leases at once, at most.
+const WRITES_AT_ONCE: usize = 32;
+/// An account of which a part died is taken anew after this.
+const ANEW_AFTER: Duration = Duration::from_secs(5);
+/// How long letting everything go may take when the worker stops.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the fleet's task needs.
+pub(crate) struct FleetTask {
+    pub(crate) identity: Identity,
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) told: watch::Sender<Told>,
+    pub(crate) stop: CancellationToken,
 }
 
-impl Identity {
-    /// A new random instance on this host.
-    ///
-    /// # Errors
-    /// Never in practice: the random id is always a valid name.
-    pub fn new() -> Result<Self, snapfleet_protocol::IdError> {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Ok(Self {
-            instance: InstanceId::parse(&format!("{:016x}", fastrand::u64(..)))?,
-            worker: WorkerId::parse("worker")?,
-            host: host.trim().to_owned(),
-            started_at: now(),
-        })
-    }
+struct Fleet {
+    task: FleetTask,
+    view: View,
+    tenures: BTreeMap<AccountId, Tenure>,
+    plan: Option<Plan>,
+    /// Since when the plan gives an account of ours to somebody else.
+    moving: BTreeMap<AccountId, Instant>,
+    /// Accounts of which a part died, and when they are taken anew.
+    resting: BTreeMap<AccountId, Instant>,
+    started: Instant,
+    /// The gate's term, and since when.
+    term: (u64, Instant),
+    twin_since: Option<Instant>,
+    outboxes_due: bool,
+    failing: bool,
 }
 
-/// Publishes heartbeats until `stop`, then withdraws the key so that the worker is gone at once.
-pub async fn beat(broker: Broker, identity: Identity, roster: Roster, pages: u32, stop: CancellationToken) {
-    let mut every = tokio::time::interval(Duration::from_millis(HEARTBEAT_EVERY_MS));
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut failing = false;
-    loop {
+/// Holds the accounts that are this worker's part until `stop`, then gives them back.
+///
+/// # Errors
+/// [`IdentityError`] where another running worker has the same id.
+pub(crate) async fn run(task: FleetTask) -> Result<(), IdentityError> {
+    let mut fleet = Fleet {
+        task,
+        view: View::new(),
+        tenures: BTreeMap::new(),
+        plan: None,
+        moving: BTreeMap::new(),
+        resting: BTreeMap::new(),
+        started: Instant::now(),
+        term: (0, Instant::now()),
+        twin_since: None,
+        outboxes_due: true,
+        failing: false,
+    };
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let stop = fleet.task.stop.clone();
+    let result = loop {
         tokio::select! {
-            _ = every.tick() => {}
-            () = stop.cancelled() => break,
+            biased;
+            () = stop.cancelled() => break Ok(()),
+            _ = looks.tick() => {}
         }
-        let beat = heartbeat(&broker, &identity, &roster, pages);
-        let sent = tokio::select! {
-            sent = send(&broker, &identity, &beat) => sent,
-            () = stop.cancelled() => break,
+        let looked = tokio::select! {
+            biased;
+            () = stop.cancelled() => break Ok(()),
+            looked = fleet.look() => looked,
         };
-        match &sent {
-            Ok(()) if failing => tracing::info!("heartbeats are stored again"),
-            Ok(()) => {}
-            Err(error) if failing => tracing::debug!(%error, "heartbeat is not stored"),
+        if looked.is_err() {
+            break looked;
+        }
+    };
+    if tokio::time::timeout(LEAVE_TIMEOUT, fleet.leave()).await.is_err() {
+        tracing::warn!(limit_s = LEAVE_TIMEOUT.as_secs(), "not every account was let go in time");
+    }
+    result
+}
+
+impl Fleet {
+    async fn look(&mut self) -> Result<(), IdentityError> {
+        self.reap().await;
+        let gate = self.task.crew.gate.clone();
+        if !gate.is_open() {
+            return Ok(());
+        }
+        let term = gate.term();
+        if term != self.term.0 {
+            self.term = (term, Instant::now());
+        }
+        match self.view.refresh(&self.task.crew.broker).await {
+            Ok(changed) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the fleet's buckets are read again");
+                }
+                if changed {
+                    self.plan = None;
+                }
+            }
             Err(error) => {
-                tracing::warn!(%error, "heartbeat is not stored: status will show this worker as gone");
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(%error, "accounts are neither taken nor given up for now");
+                }
+                return Ok(());
             }
         }
-        failing = sent.is_err();
+        self.check_twin()?;
+        self.renew(term).await;
+        self.end_unwanted();
+        self.follow_plan();
+        self.take(term).await;
+        self.tell().await;
+        Ok(())
     }
-    let mut farewell = message(&identity, Bytes::new());
-    farewell.headers = vec![("KV-Operation", "DEL".to_owned())];
-    if let Err(error) = publish(&broker, &farewell).await {
-        tracing::warn!(%error, "the heartbeat key is not withdrawn: it expires by itself");
+
+    /// Two running workers with one id would each take the other's accounts for its own after a restart.
+    fn check_twin(&mut self) -> Result<(), IdentityError> {
+        let identity = &self.task.identity;
+        let twin = self.view.workers.values().find(|worker| identity.is_twin(worker));
+        let Some(twin) = twin else {
+            self.twin_since = None;
+            return Ok(());
+        };
+        let since = *self.twin_since.get_or_insert_with(Instant::now);
+        // Of two that started at once, one stays.
+        if since.elapsed() > Duration::from_secs(HEARTBEAT_TTL_S + 1) && identity.instance > twin.instance {
+            return Err(IdentityError::twin(twin));
+        }
+        Ok(())
     }
-}
 
-fn heartbeat(broker: &Broker, identity: &Identity, roster: &Roster, pages: u32) -> Heartbeat {
-    Heartbeat {
-        host: identity.host.clone(),
-        pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: identity.started_at,
-        at: now(),
-        pages,
-        memory_bytes: resident_bytes().unwrap_or(0),
-        problems: broker.problems(),
-        accounts: roster.all(),
-        ..Heartbeat::new(identity.instance.clone(), identity.worker.clone())
+    /// Takes the leases again that were in doubt; what others have taken since is lost.
+    async fn renew(&mut self, term: u64) {
+        let doubtful = self.tenures.iter().filter(|(_, tenure)| tenure.term != term && tenure.fate.is_none());
+        let (mut again, mut lost) = (Vec::new(), Vec::new());
+        for (account, _) in doubtful {
+            match self.view.lease(account) {
+                Some(lease) if lease.instance == self.task.identity.instance => {
+                    again.push((account.clone(), self.view.lease_seq(account)));
+                }
+                _ => lost.push(account.clone()),
+            }
+        }
+        for (account, acquired) in self.acquire(again).await {
+            let Some(tenure) = self.tenures.get_mut(&account) else { continue };
+            match acquired {
+                Ok((seq, lease)) => {
+                    tenure.granted_anew(&self.task.crew.gate, seq, term);
+                    self.view.note_own_lease(&account, seq, Some(lease));
+                    tracing::info!(account.id = %account, lease.seq = seq, "the lease is ours again");
+                }
+                Err(PublishError::Conflict(_)) => lost.push(account),
+                Err(error) => {
+                    tracing::warn!(account.id = %account, %error, "a lease cannot be taken again yet");
+                }
+            }
+        }
+        for account in lost {
+            self.lose(&account);
+        }
     }
-}
 
-async fn send(broker: &Broker, identity: &Identity, beat: &Heartbeat) -> Result<(), PublishError> {
-    let payload = serde_json::to_vec(beat).map_err(|error| PublishError::Failed(error.to_string()))?;
-    publish(broker, &message(identity, Bytes::from(payload))).await.map(|_| ())
-}
-
-fn message(identity: &Identity, payload: Bytes) -> Outgoing {
-    Outgoing {
-        subject: format!("{WORKERS_PREFIX}{}", identity.instance),
-        payload,
-        message_id: None,
-        expected_last: None,
-        ttl_s: Some(HEARTBEAT_TTL_S),
-        headers: Vec::new(),
+    fn lose(&mut self, account: &AccountId) {
+        if let Some(tenure) = self.tenures.get_mut(account)
+            && tenure.fate != Some(Fate::Lost)
+        {
+            tracing::warn!(account.id = %account, "another worker holds the account now; what was not published stays on disk");
+            tenure.end(Fate::Lost);
+        }
     }
-}
 
-/// Resident memory of this process, from the second field of /proc/self/statm (proc(5)), in pages of 4 KiB.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    Some(statm.split_whitespace().nth(1)?.parse::<u64>().ok()? * 4096)
+    /// Lets go what is not to be captured any more, what has other settings now, and what somebody else has taken.
+    fn end_unwanted(&mut self) {
+        let mut lost = Vec::new();
+        for (account, tenure) in &mut self.tenures {
+            tenure.erased(&self.view.erasures(account));
+            let row = self.view.leases.get(account);
+            let ours = |lease: &Lease| lease.instance == self.task.identity.instance;
+            if row.is_some_and(|row| row.seq > tenure.lease_seq && !row.lease.as_ref().is_some_and(ours)) {
+                lost.push(account.clone());
+                continue;
+            }
+            if tenure.fate.is_some() {
+                continue;
+            }
+            match self.view.accounts.get(account) {
+                Some(entry) => match entry.active() {
+                    Some(config) if *config == tenure.config => {}
+                    Some(_) => {
+                        tracing::info!(account.id = %account, "the account's settings have changed; it starts anew");
+                        tenure.end(Fate::TakeAnew);
+                    }
+                    None => {
+                        tracing::info!(account.id = %account, "the account is not to be captured any more");
+                        tenure.end(Fate::GiveBack);
+                    }
+                },
+                None => tenure.end(Fate::GiveBack),
+            }
+        }
+        for account in lost {
+            self.lose(&account);
+        }
+    }
+
+    /// Gives up what the plan has given to somebody else for a while.
+    fn follow_plan(&mut self) {
+        if self.plan.is_none() {
+            self.plan = Some(self.make_plan());
+        }
+        let Some(plan) = &self.plan else { return };
+        let me = &self.task.identity.instance;
+        for (account, tenure) in &mut self.tenures {
+            if tenure.fate.is_some() || plan.holder(account) == Some(me) {
+                self.moving.remove(account);
+                continue;
+            }
+            let since = *self.moving.entry(account.clone()).or_insert_with(Instant::now);
+            if since.elapsed() >= MOVE_AFTER {
+                tracing::info!(account.id = %account, to = ?plan.holder(account).map(InstanceId::as_str), "the account moves to another worker");
+                tenure.end(Fate::GiveBack);
+                self.moving.remove(account);
+            }
+        }
+        self.moving.retain(|account, _| self.tenures.contains_key(account));
+    }
+
+    fn make_plan(&self) -> Plan {
+        let identity = &self.task.identity;
+        let mut candidates: Vec<Candidate> = self
+            .view
+            .workers
+            .values()
+            .filter(|worker| worker.instance != identity.instance && !identity.is_former(&worker.instance))
+            .map(|worker| Candidate {
+                instance: worker.instance.clone(),
+                worker: worker.worker.clone(),
+                max_accounts: worker.max_accounts,
+                labels: worker.labels.clone(),
+                platforms: worker.platforms.iter().cloned().collect(),
+                leaving: worker.leaving,
+            })
+            .collect();
+        candidates.push(Candidate {
+            instance: identity.instance.clone(),
+            worker: identity.worker.clone(),
+            max_accounts: identity.max_accounts,
+            labels: identity.labels.clone(),
+            platforms: identity.platforms.iter().cloned().collect(),
+            leaving: false,
+        });
+        let active = self.view.accounts.iter().filter_map(|(id, entry)| Some((id, entry.active()?)));
+        let wanted: Vec<Wanted> = active
+            .map(|(account, config)| Wanted {
+                account: account.clone(),
+                labels: config.labels.clone(),
+                holder: self.holder(account),
+            })
+            .collect();
+        Plan::new(&candidates, &wanted)
+    }
+
+    /// Who holds an account: what this worker held in an earlier start counts as its own.
+    fn holder(&self, account: &AccountId) -> Option<InstanceId> {
+        let lease = self.view.lease(account)?;
+        let identity = &self.task.identity;
+        if identity.is_former(&lease.instance) || self.is_ours_by_id(lease) {
+            return Some(identity.instance.clone());
+        }
+        Some(lease.instance.clone())
+    }
+
+    /// Whether a lease names an earlier start of this worker that is gone.
+    fn is_ours_by_id(&self, lease: &Lease) -> bool {
+        lease.worker == self.task.identity.worker && !self.view.workers.contains_key(&lease.instance)
+    }
+
+    /// Takes what the plan gives to this worker and nobody holds.
+    async fn take(&mut self, term: u64) {
+        let Some(plan) = &self.plan else { return };
+        let now = Instant::now();
+        self.resting.retain(|_, until| *until > now);
+        let (mut free, mut gone) = (Vec::new(), BTreeSet::new());
+        for account in plan.accounts_of(&self.task.identity.instance) {
+            if free.len() == TAKEN_PER_LOOK {
+                break;
+            }
+            if self.tenures.contains_key(account) || self.resting.contains_key(account) {
+                continue;
+            }
+            if self.may_take(account, &mut gone) {
+                free.push((account.clone(), self.view.lease_seq(account)));
+            }
+        }
+        let gone = self.confirm_gone(gone).await;
+        free.retain(|(account, _)| {
+            let holder = self.view.lease(account).map(|lease| &lease.instance);
+            holder.is_none_or(|holder| gone.contains(holder) || self.is_mine(holder, account))
+        });
+        for (account, acquired) in self.acquire(free).await {
+            match acquired {
+                Ok((seq, lease)) => {
+                    self.view.note_own_lease(&account, seq, Some(lease));
+                    self.begin(&account, seq, term);
+                }
+                Err(PublishError::Conflict(_)) => {
+                    tracing::debug!(account.id = %account, "another worker was first to take the account");
+                }
+                Err(error) => tracing::warn!(account.id = %account, %error, "a lease cannot be taken yet"),
+            }
+        }
+    }
+
+    fn is_mine(&self, holder: &InstanceId, account: &AccountId) -> bool {
+        let identity = &self.task.identity;
+        *holder == identity.instance
+            || identity.is_former(holder)
+            || self.view.lease(account).is_some_and(|lease| self.is_ours_by_id(lease))
+    }
+
+    /// Whether the account may be taken now; adds the holder whose end is to be confirmed first.
+    fn may_take(&self, account: &AccountId, gone: &mut BTreeSet<InstanceId>) -> bool {
+        let Some(lease) = self.view.lease(account) else { return self.started.elapsed() >= SETTLE };
+        if self.is_mine(&lease.instance, account) {
+            return true;
+        }
+        if self.view.workers.contains_key(&lease.instance) || self.term.1.elapsed() < FORMER_HOLDER_FIRST {
+            return false;
+        }
+        gone.insert(lease.instance.clone());
+        true
+    }
+
+    /// Those of the instances that have no heartbeat by the word of the stream's leader.
+    async fn confirm_gone(&self, instances: BTreeSet<InstanceId>) -> BTreeSet<InstanceId> {
+        let mut gone = BTreeSet::new();
+        for instance in instances {
+            match view::is_gone(&self.task.crew.broker, &instance).await {
+                Ok(true) => drop(gone.insert(instance)),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(worker.instance = %instance, %error, "whether a worker is gone cannot be told yet");
+                }
+            }
+        }
+        gone
+    }
+
+    async fn acquire(
+        &self,
+        accounts: Vec<(AccountId, u64)>,
+    ) -> Vec<(AccountId, Result<(u64, Lease), PublishError>)> {
+        let (broker, identity) = (&self.task.crew.broker, &self.task.identity);
+        stream::iter(accounts)
+            .map(async |(account, expected)| {
+                let acquired = lease::acquire(broker, &account, identity, expected).await;
+                (account, acquired)
+            })
+            .buffer_unordered(WRITES_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    fn begin(&mut self, account: &AccountId, seq: u64, term: u64) {
+        let Some(config) = self.view.accounts.get(account).and_then(AccountEntry::active) else { return };
+        tracing::info!(account.id = %account, lease.seq = seq, "account taken");
+        let erasures = self.view.erasures(account);
+        let tenure = Tenure::begin(&self.task.crew, account, config, (seq, term), erasures);
+        self.tenures.insert(account.clone(), tenure);
+        self.outboxes_due = true;
+    }
+
+    /// Draws the conclusion from tenures that have ended.
+    async fn reap(&mut self) {
+        let done: Vec<AccountId> = self
+            .tenures
+            .iter()
+            .filter(|(_, tenure)| tenure.task.is_finished())
+            .map(|(account, _)| account.clone())
+            .collect();
+        let mut back = Vec::new();
+        for account in done {
+            let Some(tenure) = self.tenures.remove(&account) else { continue };
+            let ended = tenure.task.await.unwrap_or_else(|error| Ended::Broken(error.to_string()));
+            self.task.crew.roster.remove(&account);
+            self.outboxes_due = true;
+            let fate = match (tenure.fate, &ended) {
+                (Some(fate), _) => fate,
+                (None, Ended::Stopped) => Fate::GiveBack,
+                (None, Ended::Fenced(_) | Ended::Broken(_)) => {
+                    tracing::warn!(account.id = %account, ?ended, "the account is taken anew in a moment");
+                    self.resting.insert(account.clone(), Instant::now() + ANEW_AFTER);
+                    Fate::TakeAnew
+                }
+            };
+            if fate == Fate::GiveBack {
+                back.push((account, tenure.lease_seq));
+            }
+        }
+        self.give_back(back).await;
+    }
+
+    async fn give_back(&mut self, leases: Vec<(AccountId, u64)>) {
+        let broker = &self.task.crew.broker;
+        let given: Vec<_> = stream::iter(leases)
+            .map(async |(account, seq)| {
+                let given = lease::give_back(broker, &account, seq).await;
+                (account, given)
+            })
+            .buffer_unordered(WRITES_AT_ONCE)
+            .collect()
+            .await;
+        for (account, given) in given {
+            match given {
+                Ok(seq) => {
+                    tracing::info!(account.id = %account, "account given back");
+                    self.view.note_own_lease(&account, seq, None);
+                    self.plan = None;
+                }
+                Err(PublishError::Conflict(_)) => {}
+                Err(error) => {
+                    tracing::warn!(account.id = %account, %error, "a lease is not given back: it is free once this worker is gone");
+                }
+            }
+        }
+    }
+
+    /// Tells the heartbeat what it cannot see itself.
+    async fn tell(&mut self) {
+        let pages = self.tenures.values().map(|tenure| tenure.pages).sum();
+        let browser_bytes = match &self.task.crew.source {
+            Source::Browser { browser, .. } => browser.memory_bytes(),
+            Source::Simulation(_) => 0,
+        };
+        let left_behind = std::mem::take(&mut self.outboxes_due).then(|| {
+            let held = self.tenures.keys().cloned().collect();
+            let erased = |account: &AccountId| {
+                let entry = self.view.accounts.get(account);
+                matches!(entry, Some(AccountEntry::Erased(_)))
+            };
+            outbox::left_behind(&self.task.crew.outbox_dir, &held, erased)
+        });
+        self.task.told.send_if_modified(|told| {
+            let changed =
+                told.pages != pages || left_behind.as_ref().is_some_and(|left| *left != told.left_behind);
+            (told.pages, told.browser_bytes) = (pages, browser_bytes);
+            if let Some(left) = left_behind {
+                told.left_behind = left;
+            }
+            changed
+        });
+    }
+
+    /// Lets everything go at once, and gives it back as it ends.
+    async fn leave(&mut self) {
+        self.task.told.send_modify(|told| told.leaving = true);
+        for tenure in self.tenures.values_mut() {
+            tenure.end(Fate::GiveBack);
+        }
+        while !self.tenures.is_empty() {
+            self.reap().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Flags, tracing, signals and the exit code; everything else is in the library.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
-use snapfleet_worker::config::{Cli, Command, PlatformCommand};
-use snapfleet_worker::{Worker, browser, platform};
+use snapfleet_worker::config::{Cli, Command, KeyCommand, PlatformCommand, SealArgs};
+use snapfleet_worker::{Worker, browser, platform, session, simulate};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -38,10 +39,38 @@ async fn main() -> ExitCode {
             }
             Err(error) => fail(&error.to_string(), EXIT_USAGE),
         },
-        Command::Run(args) => match Worker::new(&args) {
-            Ok(worker) => run(worker).await,
-            Err(error) => fail(&format!("{error:#}"), EXIT_USAGE),
-        },
+        Command::Run(args) => start(Worker::new(&args)).await,
+        Command::Simulate(args) if args.csv => {
+            match simulate::write_csv(&mut std::io::stdout(), args.accounts, args.interval_s) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+        Command::Simulate(args) => start(Worker::simulated(&args)).await,
+        Command::Key(KeyCommand::New) => print(session::cli::key_new()),
+        Command::Seal(args) => print(seal(&args)),
+    }
+}
+
+fn seal(args: &SealArgs) -> anyhow::Result<String> {
+    let key = args.key.load()?.context("give the fleet's key with --session-key-file")?;
+    let mut value = String::new();
+    std::io::stdin().read_to_string(&mut value).context("the value cannot be read from standard input")?;
+    session::cli::seal(&key, &args.account.to_string(), &args.setting, &value)
+}
+
+fn print(text: anyhow::Result<String>) -> ExitCode {
+    match text {
+        Ok(text) if writeln!(std::io::stdout(), "{text}").is_ok() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => fail(&format!("{error:#}"), EXIT_USAGE),
+    }
+}
+
+async fn start(worker: anyhow::Result<Worker>) -> ExitCode {
+    match worker {
+        Ok(worker) => run(worker).await,
+        Err(error) => fail(&format!("{error:#}"), EXIT_USAGE),
     }
 }
 

@@ -4,12 +4,13 @@
 //! emptied when the broker has acked all of it. A torn tail (the worker was killed while writing) is cut off.
 //! It is not synced to the disk: it outlives the process, not a power cut.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use snapfleet_protocol::{AccountId, Record, UnixMs};
+use snapfleet_protocol::{AccountId, LeftBehind, Record, UnixMs};
 
 /// The largest file of one account, in bytes. Beyond it records are kept in memory alone, and that is told.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -164,6 +165,47 @@ impl Outbox {
         self.file.set_len(bytes)?;
         self.file.seek(SeekFrom::Start(bytes)).map(|_| ())
     }
+}
+
+/// Records in outboxes below `dir` of accounts that are not `held`, by account. The files of `erased` accounts are
+/// deleted. One that another worker has open, or that cannot be read, is left out, and the latter is logged.
+pub fn left_behind(
+    dir: &Path,
+    held: &BTreeSet<AccountId>,
+    erased: impl Fn(&AccountId) -> bool,
+) -> Vec<LeftBehind> {
+    let mut left = Vec::new();
+    for file in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = file.file_name();
+        let account = name.to_str().and_then(|name| name.strip_suffix(".outbox"));
+        let Some(account) = account.and_then(|account| AccountId::parse(account).ok()) else { continue };
+        if held.contains(&account) {
+            continue;
+        }
+        if erased(&account) {
+            match std::fs::remove_file(file.path()) {
+                Ok(()) => tracing::info!(account.id = %account, "the outbox of an erased account is deleted"),
+                Err(error) => {
+                    tracing::error!(account.id = %account, %error, "the outbox of an erased account cannot be deleted");
+                }
+            }
+            continue;
+        }
+        match Outbox::open(dir, &account) {
+            Ok((_, entries)) => {
+                let records = entries.iter().map(|entry| entry.records.len() as u64).sum();
+                if records > 0 {
+                    left.push(LeftBehind { account, records });
+                }
+            }
+            Err(OutboxError::InUse { .. }) => {}
+            Err(error) => {
+                tracing::warn!(account.id = %account, %error, "what an outbox holds cannot be told")
+            }
+        }
+    }
+    left.sort_by(|a, b| a.account.cmp(&b.account));
+    left
 }
 
 /// Reads the whole entries, and where the last of them ends.

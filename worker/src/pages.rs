@@ -3,6 +3,7 @@
 //! Plans come in from the platform's file, reports go out. It must not know what a captured body means, nor
 //! where reports go.
 
+mod carried;
 mod login;
 mod page;
 mod scroll;
@@ -19,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::browser::{Browser, CallError, Context};
 pub use crate::capture::{CaptureRule, Captured, PageReport};
 use crate::capture::{Reporter, ReportsClosed};
+use crate::session::{SessionExchange, SessionState};
+use crate::steering::Steering;
+use carried::Carried;
 use login::Login;
 
 /// How long the pages of an account may take to deliver their last captures when it is let go.
@@ -82,6 +86,9 @@ pub enum DriveError {
     /// The browser died: acquire another one and drive the account there.
     #[error("the browser died")]
     BrowserDied,
+    /// The browser takes too much memory and is being replaced: acquire the other one and drive the account there.
+    #[error("the browser takes too much memory and is being replaced")]
+    BrowserRetired,
     /// No context for the account.
     #[error("no browser context for {account}: {reason}")]
     NoContext {
@@ -106,18 +113,41 @@ pub enum DriveError {
     },
 }
 
-/// What the pages of one account share.
+/// What is driven for one account.
+#[derive(Debug, Clone)]
+pub struct AccountPlan {
+    /// Which account.
+    pub account: AccountId,
+    /// Its tabs.
+    pub pages: Vec<PagePlan>,
+    /// How its login is seen and done; none where it needs none, and then it has no session either.
+    pub login: Option<LoginPlan>,
+    /// What is captured.
+    pub rules: Arc<Vec<CaptureRule>>,
+    /// Where its session comes from and goes to.
+    pub session: SessionExchange,
+    /// Whether it may be driven.
+    pub steering: Steering,
+}
+
+/// What the pages of one account share, in one context.
 #[derive(Debug)]
 struct Drive {
     context: Arc<Context>,
+    carried: Carried,
     rules: Arc<Vec<CaptureRule>>,
     reporter: Arc<Reporter>,
     login: Option<Login>,
+    steering: Steering,
     stop: CancellationToken,
 }
 
 /// Drives an account's pages in an isolated context until `shutdown`; the context, with its cookies, is disposed at
 /// the end. Failures of a page are reported and tried again with a growing pause.
+///
+/// The context is filled with the newest session of the plan's exchange. If it turns out to be logged out, another
+/// context is filled with the one before, and so on; only when all have failed is the login form filled in. While
+/// logged in, the session is left in the exchange: after the login, when it changed, and at the end.
 ///
 /// `reports` is to be read until this returns: after `shutdown`, each page still delivers what it had captured by
 /// then, for at most 3 s. In which order reports come is told at [`PageReport`]; each call begins with a login of
@@ -127,56 +157,104 @@ struct Drive {
 /// [`DriveError`]; above all [`DriveError::BrowserDied`], at once when the browser dies.
 pub async fn drive_account(
     browser: Arc<Browser>,
-    account: AccountId,
-    pages: Vec<PagePlan>,
-    login: Option<LoginPlan>,
-    rules: Arc<Vec<CaptureRule>>,
+    plan: AccountPlan,
     reports: mpsc::Sender<PageReport>,
     shutdown: CancellationToken,
 ) -> Result<(), DriveError> {
-    let context = tokio::select! {
+    let reporter = Arc::new(Reporter::new(plan.account.clone(), reports));
+    loop {
+        let restored = plan.session.candidate().filter(|_| plan.login.is_some());
+        match drive_context(&browser, &plan, restored.as_deref(), &reporter, &shutdown).await {
+            Ok(()) => return Ok(()),
+            Err(End::Error(error)) => return Err(error),
+            // Each session is tried once, so this ends.
+            Err(End::SessionRefused) => {
+                tracing::warn!(account.id = %plan.account, "a stored session is logged out; trying what is left");
+                restored.iter().for_each(|refused| plan.session.refuse(refused));
+            }
+        }
+    }
+}
+
+/// How driving one context ended although nobody asked for it.
+enum End {
+    Error(DriveError),
+    /// The session with which the context was filled is logged out.
+    SessionRefused,
+}
+
+async fn drive_context(
+    browser: &Arc<Browser>,
+    plan: &AccountPlan,
+    restored: Option<&SessionState>,
+    reporter: &Arc<Reporter>,
+    shutdown: &CancellationToken,
+) -> Result<(), End> {
+    let account = &plan.account;
+    let opened = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
-        context = browser.new_context() => context,
+        opened = open_context(browser, plan, restored) => opened,
     };
-    let context = context.map_err(|error| match error {
-        CallError::Died => DriveError::BrowserDied,
-        error => DriveError::NoContext { account: account.clone(), reason: error.to_string() },
+    let (context, carried) = opened.map_err(|error| {
+        End::Error(match error {
+            CallError::Died => DriveError::BrowserDied,
+            error => DriveError::NoContext { account: account.clone(), reason: error.to_string() },
+        })
     })?;
+    // A stored session that cannot be read forbids the form only where no other one is there to be tried.
+    let no_form = plan.session.problem().filter(|_| restored.is_none()).map(str::to_owned);
+    let login =
+        plan.login.clone().map(|login| Login::new(login, restored.is_some(), no_form, plan.steering.clone()));
     let drive = Arc::new(Drive {
         context: Arc::new(context),
-        rules,
-        reporter: Arc::new(Reporter::new(account.clone(), reports)),
-        login: login.map(Login::new),
+        carried,
+        rules: Arc::clone(&plan.rules),
+        reporter: Arc::clone(reporter),
+        login,
+        steering: plan.steering.clone(),
         stop: CancellationToken::new(),
     });
     let mut tasks = JoinSet::new();
-    for plan in pages {
-        tasks.spawn(page::drive_page(Arc::clone(&drive), plan));
+    for page in &plan.pages {
+        tasks.spawn(page::drive_page(Arc::clone(&drive), page.clone()));
     }
     let outcome = tokio::select! {
         biased;
         () = shutdown.cancelled() => Ok(()),
-        () = browser.died() => Err(DriveError::BrowserDied),
-        () = drive.reporter.closed() => Err(DriveError::ReportsClosed { account: account.clone() }),
-        outcome = first_end(&mut tasks, &account) => Err(outcome),
+        () = browser.died() => Err(End::Error(DriveError::BrowserDied)),
+        () = browser.retired() => Err(End::Error(DriveError::BrowserRetired)),
+        () = drive.reporter.closed() => Err(End::Error(DriveError::ReportsClosed { account: account.clone() })),
+        outcome = first_end(&mut tasks, account) => Err(outcome),
     };
     drive.stop.cancel();
     let context = Arc::clone(&drive.context);
     drop(drive);
-    wind_up(tasks, context, matches!(outcome, Err(DriveError::BrowserDied)), &account).await;
+    wind_up(tasks, context, matches!(outcome, Err(End::Error(DriveError::BrowserDied))), account).await;
     outcome
 }
 
+async fn open_context(
+    browser: &Arc<Browser>,
+    plan: &AccountPlan,
+    restored: Option<&SessionState>,
+) -> Result<(Context, Carried), CallError> {
+    let context = browser.new_context().await?;
+    let carried = Carried::begin(plan.session.clone(), &context, restored, &plan.account).await?;
+    Ok((context, carried))
+}
+
 /// A page's task ends on its own only with the browser or the consumer; an account without pages waits.
-async fn first_end(tasks: &mut JoinSet<Result<(), PageEnd>>, account: &AccountId) -> DriveError {
+async fn first_end(tasks: &mut JoinSet<Result<(), PageEnd>>, account: &AccountId) -> End {
+    let account = account.clone();
     while let Some(ended) = tasks.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(PageEnd::BrowserDied)) => return DriveError::BrowserDied,
-            Ok(Err(PageEnd::ReportsClosed)) => return DriveError::ReportsClosed { account: account.clone() },
-            Err(error) => return DriveError::Inside { account: account.clone(), reason: error.to_string() },
-        }
+        return End::Error(match ended {
+            Ok(Ok(())) => continue,
+            Ok(Err(PageEnd::SessionRefused)) => return End::SessionRefused,
+            Ok(Err(PageEnd::BrowserDied)) => DriveError::BrowserDied,
+            Ok(Err(PageEnd::ReportsClosed)) => DriveError::ReportsClosed { account },
+            Err(error) => DriveError::Inside { account, reason: error.to_string() },
+        });
     }
     std::future::pending().await
 }
@@ -208,6 +286,7 @@ async fn wind_up(
 enum PageEnd {
     BrowserDied,
     ReportsClosed,
+    SessionRefused,
 }
 
 impl From<ReportsClosed> for PageEnd {

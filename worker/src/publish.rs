@@ -5,6 +5,8 @@
 //! answers that the sequence is another, the subject itself is read: our own message there means that only the
 //! ack was lost; a higher epoch means that another has taken over; anything else is folded into the window.
 
+mod history;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +20,9 @@ use snapfleet_protocol::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::fleet::gate::Gate;
+use history::{History, read_on};
 
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -50,7 +55,7 @@ pub enum Outcome {
         /// Its size, encoded, in bytes.
         bytes: usize,
     },
-    /// Told to stop before the broker answered.
+    /// Told to stop before the broker answered, or the lease came into doubt.
     Stopped,
 }
 
@@ -63,9 +68,31 @@ pub enum ClaimError {
     /// The claim was not stored.
     #[error("the claim is not stored: {0}")]
     Publish(#[from] PublishError),
+    /// The lease may be somebody else's by now.
+    #[error("the lease is in doubt: this worker's heartbeat was not stored in time")]
+    InDoubt,
     /// No higher epoch exists: the subject holds the highest of all.
     #[error("the account's subject holds epoch {0}, above which there is none: purge the subject")]
     NoHigherEpoch(u64),
+}
+
+/// The right to publish for an account, as the fleet's lease gave it.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The sequence in the bucket of leases under which it was taken: the least epoch to publish under.
+    pub lease_seq: u64,
+    /// The term of the gate in which it was taken; void once that is over.
+    pub term: u64,
+    /// The gate.
+    pub gate: Gate,
+}
+
+impl Grant {
+    /// Whether it holds at this instant.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.gate.is_open_in(self.term)
+    }
 }
 
 /// Publishes one account's snapshots within one term.
@@ -73,6 +100,7 @@ pub enum ClaimError {
 pub struct Publisher {
     /// Why nothing goes through, once it has not for a few tries.
     trouble: watch::Sender<Option<String>>,
+    grant: Grant,
     account: AccountId,
     instance: InstanceId,
     epoch: u64,
@@ -84,55 +112,11 @@ pub struct Publisher {
     delta_bytes: usize,
 }
 
-/// What the stream knows of an account, read back by a new holder.
-#[derive(Debug, Default)]
-struct History {
-    /// Highest epoch on the subject.
-    epoch: u64,
-    /// Highest epoch of a message with records: a claim alone has overwritten nothing.
-    data_epoch: u64,
-    /// Stream sequence of its last message; 0 if there is none.
-    last: u64,
-    /// Bytes of its last full, where there is one, and of the deltas since.
-    full_bytes: Option<usize>,
-    delta_bytes: usize,
-}
-
-impl History {
-    /// Takes note of one message, and gives its records in order to `restore`.
-    fn note(&mut self, stored: &Stored, restore: &mut impl FnMut(Record, UnixMs)) {
-        self.last = stored.seq;
-        let snapshot = match decode_snapshot(&stored.payload) {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::warn!(stream.seq = stored.seq, %error, "a message of the account cannot be read back");
-                return;
-            }
-        };
-        self.epoch = self.epoch.max(snapshot.epoch);
-        if snapshot.kind != SnapshotKind::Claim {
-            self.data_epoch = self.data_epoch.max(snapshot.epoch);
-        }
-        match snapshot.kind {
-            SnapshotKind::Full => {
-                let earlier_parts = if snapshot.part > 1 { self.full_bytes.unwrap_or(0) } else { 0 };
-                self.full_bytes = Some(earlier_parts + stored.payload.len());
-                self.delta_bytes = 0;
-            }
-            SnapshotKind::Delta => self.delta_bytes += stored.payload.len(),
-            SnapshotKind::Claim => {}
-        }
-        let at = snapshot.captured_at;
-        for record in snapshot.into_records() {
-            restore(record, at);
-        }
-    }
-}
-
 impl Publisher {
     /// Reads the account's messages back, giving their records to `restore`, and publishes the claim of a new
-    /// term, which is stored only if nobody has published meanwhile. Returns the publisher and the last epoch in
-    /// which anybody published records.
+    /// term, which is stored only if nobody has published meanwhile. Its epoch is above all on the subject, and at
+    /// least the lease's sequence, which orders the holders even where the subject was emptied. Returns the publisher
+    /// and the last epoch in which anybody published records.
     ///
     /// # Errors
     /// [`ClaimError`]; the account is then not held, and the caller tries again.
@@ -140,6 +124,7 @@ impl Publisher {
         broker: &Broker,
         account: &AccountId,
         instance: &InstanceId,
+        grant: Grant,
         now: UnixMs,
         mut restore: impl FnMut(Record, UnixMs),
     ) -> Result<(Self, u64), ClaimError> {
@@ -147,8 +132,13 @@ impl Publisher {
         let mut history = History::default();
         read_on(broker, &subject, &mut history, &mut restore).await?;
         let epoch = history.epoch.checked_add(1).ok_or(ClaimError::NoHigherEpoch(history.epoch))?;
+        let epoch = epoch.max(grant.lease_seq);
+        if !grant.holds() {
+            return Err(ClaimError::InDoubt);
+        }
         let mut publisher = Self {
             trouble: watch::channel(None).0,
+            grant,
             account: account.clone(),
             instance: instance.clone(),
             epoch,
@@ -182,6 +172,18 @@ impl Publisher {
     #[must_use]
     pub fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.trouble.subscribe()
+    }
+
+    /// The right under which it publishes.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The stream sequence of the account's last message, as far as it is known.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     /// The term.
@@ -349,7 +351,14 @@ impl Publisher {
         messages[0].expected_last = Some(self.last);
         let mut pause = RETRY_PAUSE_MIN;
         for attempt in 1_u32.. {
-            match self.attempt(broker, &messages).await {
+            if !self.grant.holds() {
+                return Outcome::Stopped;
+            }
+            let answer = tokio::select! {
+                answer = self.attempt(broker, &messages) => answer,
+                () = stop.cancelled() => return Outcome::Stopped,
+            };
+            match answer {
                 Ok(ack) if !ack.duplicate => {
                     self.last = ack.seq;
                     self.trouble.send_replace(None);
@@ -454,24 +463,6 @@ impl Publisher {
             Some(seq) if folded.is_empty() => Outcome::Acked { seq },
             _ => Outcome::Folded(folded),
         })
-    }
-}
-
-/// Reads the subject from the last message that `history` knows to its end.
-async fn read_on(
-    broker: &Broker,
-    subject: &str,
-    history: &mut History,
-    restore: &mut impl FnMut(Record, UnixMs),
-) -> Result<(), DirectGetError> {
-    loop {
-        let (messages, pending) = read_subject(broker, SNAPSHOTS, subject, history.last + 1).await?;
-        for stored in &messages {
-            history.note(stored, restore);
-        }
-        if pending == 0 || messages.is_empty() {
-            return Ok(());
-        }
     }
 }
 

@@ -67,11 +67,38 @@ impl Roster {
         });
     }
 
+    /// Notes what is wrong with a part of an account beside its state, or that nothing is any more; whether that is news.
+    pub fn note_problem(&self, account: &AccountId, part: &str, problem: Option<String>) -> bool {
+        let mut changed = false;
+        self.update(account, |health| {
+            let begin = format!("{part}: ");
+            let known = health.problems.iter().position(|text| text.starts_with(&begin));
+            let text = problem.map(|problem| format!("{begin}{problem}"));
+            changed = known.is_some() != text.is_some();
+            health.problems.retain(|text| !text.starts_with(&begin));
+            health.problems.extend(text);
+        });
+        changed
+    }
+
     /// The state an account is in.
     #[must_use]
     pub fn state(&self, account: &AccountId) -> Option<AccountState> {
         let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.get(account).map(|health| health.state)
+    }
+
+    /// Ends with an account.
+    pub fn remove(&self, account: &AccountId) {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
+    }
+
+    /// How many accounts there are, and when the broker last acked a publish of one.
+    #[must_use]
+    pub fn summary(&self) -> (u32, Option<UnixMs>) {
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let published_at = accounts.values().filter_map(|health| health.published_at).max();
+        (u32::try_from(accounts.len()).unwrap_or(u32::MAX), published_at)
     }
 
     /// Every account's health, by account.

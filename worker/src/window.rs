@@ -154,6 +154,13 @@ impl Window {
         self.collect(self.pending.values().take(limit))
     }
 
+    /// The records that the stream lacks, oldest change first, each with when it was seen.
+    #[must_use]
+    pub fn into_pending(mut self) -> Vec<(Record, UnixMs)> {
+        let keys = std::mem::take(&mut self.pending).into_values();
+        keys.filter_map(|key| self.known.remove(&key)).map(|known| (known.record, known.seen_at)).collect()
+    }
+
     /// Every record of the window, what belongs to others after them.
     #[must_use]
     pub fn full(&self) -> (Vec<Record>, Sent) {

@@ -8,6 +8,8 @@ mod capturing;
 mod deaths;
 #[path = "browser/login.rs"]
 mod login;
+#[path = "browser/memory.rs"]
+mod memory;
 #[path = "support/browser_rig.rs"]
 mod rig;
 #[path = "support/browser_site.rs"]

@@ -3,19 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use snapfleet_broker::{Broker, BrokerConfig, ensure_streams, read_subject};
 use snapfleet_protocol::stream::SNAPSHOTS;
 use snapfleet_protocol::{
-    AccountId, AccountState, Comment, Direction, InstanceId, Record, Snapshot, SnapshotKind, Topic,
+    AccountId, AccountState, Comment, Direction, Erasure, InstanceId, Record, Snapshot, SnapshotKind, Topic,
     decode_snapshot,
 };
 use snapfleet_testkit::{Proxy, TestBroker, eventually, sample};
-use snapfleet_worker::account::{self, AccountTask, Sighting};
-use snapfleet_worker::publish::Publisher;
+use snapfleet_worker::account::{self, AccountTask, Ask, Ended, Sighting};
+use snapfleet_worker::fleet::gate::{Gate, Moment};
+use snapfleet_worker::publish::{Grant, Publisher};
 use snapfleet_worker::roster::{Roster, now};
-use tokio::sync::mpsc;
+use snapfleet_worker::steering::{Helm, Steering};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -41,16 +44,34 @@ async fn broker() -> (TestBroker, Broker) {
 
 struct Running {
     sightings: mpsc::Sender<Sighting>,
+    grants: watch::Sender<Option<Grant>>,
+    steering: Steering,
     roster: Roster,
     stop: CancellationToken,
-    claimed: CancellationToken,
-    task: JoinHandle<()>,
+    released: CancellationToken,
+    task: JoinHandle<Ended>,
+    _asks: mpsc::Sender<Ask>,
+    _erasures: watch::Sender<Arc<Vec<Erasure>>>,
+}
+
+fn grant(lease_seq: u64, gate: &Gate) -> Grant {
+    Grant { lease_seq, term: gate.term(), gate: gate.clone() }
 }
 
 impl Running {
     async fn start(url: &str, account: &AccountId, instance: &str, dir: &Path) -> Self {
+        Self::with_grant(url, account, instance, dir, grant(1, &Gate::always_open())).await
+    }
+
+    async fn with_grant(url: &str, account: &AccountId, instance: &str, dir: &Path, grant: Grant) -> Self {
         let (sender, sightings) = mpsc::channel(16);
-        let (roster, stop, claimed) = (Roster::default(), CancellationToken::new(), CancellationToken::new());
+        let (asks_in, asks) = mpsc::channel(4);
+        let (roster, stop, released) =
+            (Roster::default(), CancellationToken::new(), CancellationToken::new());
+        let helm = Helm::new(grant.gate.clone());
+        let (grants_in, grants) = watch::channel(Some(grant));
+        let (erasures_in, erasures) = watch::channel(Arc::default());
+        let steering = helm.steering();
         roster.add(account);
         let task = AccountTask {
             broker: connect(url, "worker").await,
@@ -59,14 +80,27 @@ impl Running {
             instance: InstanceId::parse(instance).unwrap(),
             outbox_dir: dir.to_owned(),
             roster: roster.clone(),
+            grants,
             sightings,
+            asks,
+            erasures,
+            helm,
             stop: stop.clone(),
-            claimed: claimed.clone(),
-            released: CancellationToken::new(),
+            released: released.clone(),
         };
         let task = tokio::spawn(account::run(task));
-        let running = Self { sightings: sender, roster, stop, claimed, task };
-        tokio::time::timeout(DEADLINE, running.claimed.cancelled()).await.expect("claimed");
+        let running = Self {
+            sightings: sender,
+            grants: grants_in,
+            steering,
+            roster,
+            stop,
+            released,
+            task,
+            _asks: asks_in,
+            _erasures: erasures_in,
+        };
+        tokio::time::timeout(DEADLINE, running.steering.may_drive()).await.expect("claimed");
         running
     }
 
@@ -74,10 +108,16 @@ impl Running {
         self.sightings.send(Sighting::Records { records, refused: 0, at: now() }).await.unwrap();
     }
 
-    async fn stop(self) {
+    async fn stop(self) -> Ended {
         self.stop.cancel();
+        self.ended().await
+    }
+
+    /// Waits for its end, as its pages do: they end once they are released.
+    async fn ended(self) -> Ended {
+        tokio::time::timeout(DEADLINE, self.released.cancelled()).await.expect("its pages are released");
         drop(self.sightings);
-        self.task.await.unwrap();
+        tokio::time::timeout(DEADLINE, self.task).await.expect("it ends").unwrap()
     }
 }
 
@@ -185,9 +225,7 @@ async fn a_lost_ack_neither_fences_nor_doubles() {
         })
         .await;
     }
-    let state = worker.roster.state(&account);
-    worker.stop().await;
-    assert_ne!(state, Some(AccountState::CutOff));
+    assert_eq!(worker.stop().await, Ended::Stopped);
     let all = stored(&master, &account).await;
     assert_eq!(told(&all), ["c1", "c2", "c3"]);
     assert_nothing_twice(&all);
@@ -202,14 +240,10 @@ async fn a_new_holder_fences_the_old_one_and_starts_from_its_window() {
     wait_until_told(&master, &account, &["c1"]).await;
     let new = Running::start(&server.url(), &account, "new", &dir.path().join("new")).await;
     old.see(vec![comment(2)]).await;
-    eventually(DEADLINE, "the old holder is fenced", async || {
-        (old.roster.state(&account) == Some(AccountState::CutOff)).then_some(())
-    })
-    .await;
+    assert_eq!(old.ended().await, Ended::Fenced(2));
     new.see(vec![comment(1), comment(3)]).await;
     wait_until_told(&master, &account, &["c1", "c3"]).await;
     assert_eq!(new.roster.all()[0].epoch, 2);
-    old.stop().await;
     new.stop().await;
 }
 
@@ -338,14 +372,10 @@ async fn of_two_that_claim_at_once_one_is_fenced() {
     assert_ne!(epochs[0], epochs[1], "both hold one term");
     one.see(vec![comment(1)]).await;
     two.see(vec![comment(2)]).await;
-    let (old, new) = if epochs[0] < epochs[1] { (&one, "c2") } else { (&two, "c1") };
-    eventually(DEADLINE, "the lower term is fenced", async || {
-        (old.roster.state(&account) == Some(AccountState::CutOff)).then_some(())
-    })
-    .await;
-    wait_until_told(&master, &account, &[new]).await;
-    one.stop().await;
-    two.stop().await;
+    let (old, new, told) = if epochs[0] < epochs[1] { (one, two, "c2") } else { (two, one, "c1") };
+    assert_eq!(old.ended().await, Ended::Fenced(epochs[0].max(epochs[1])));
+    wait_until_told(&master, &account, &[told]).await;
+    new.stop().await;
 }
 
 /// An edit that was seen during an outage was once taken for outdated when only a claim had come in between.
@@ -365,9 +395,9 @@ async fn a_claim_that_published_nothing_does_not_outdate_the_outbox() {
     server.restart();
     // As by a start that was killed right after its claim.
     let broker = connect(&server.url(), "worker").await;
-    let instance = InstanceId::parse("two").unwrap();
+    let (instance, gate) = (InstanceId::parse("two").unwrap(), Gate::always_open());
     eventually(DEADLINE, "a bare claim is stored", async || {
-        Publisher::claim(&broker, &account, &instance, now(), |_, _| {}).await.ok()
+        Publisher::claim(&broker, &account, &instance, grant(1, &gate), now(), |_, _| {}).await.ok()
     })
     .await;
     let worker = Running::start(&server.url(), &account, "three", dir.path()).await;
@@ -380,6 +410,76 @@ async fn a_claim_that_published_nothing_does_not_outdate_the_outbox() {
     worker.stop().await;
 }
 
+/// A gate that opens and shuts as heartbeats are stored or not.
+fn open_gate() -> Gate {
+    let gate = Gate::new();
+    gate.renewed(Moment::now());
+    gate
+}
+
+#[tokio::test]
+async fn a_lease_in_doubt_publishes_nothing_but_goes_on_listening() {
+    let (server, master) = broker().await;
+    let (account, dir, gate) = (sample::account("demo.a"), tempfile::tempdir().unwrap(), open_gate());
+    let worker = Running::with_grant(&server.url(), &account, "one", dir.path(), grant(7, &gate)).await;
+    worker.see(vec![comment(1)]).await;
+    wait_until_told(&master, &account, &["c1"]).await;
+    gate.shut();
+    worker.see(vec![comment(2)]).await;
+    eventually(DEADLINE, "it is shown as cut off, with one record pending", async || {
+        let health = &worker.roster.all()[0];
+        (health.state == AccountState::CutOff && health.pending == 1).then_some(())
+    })
+    .await;
+    assert_eq!(worker.steering.epoch(), None, "its pages are driven");
+    let before = stored(&master, &account).await.len();
+    // More than an interval: with a grant it would have been published twice over.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(stored(&master, &account).await.len(), before);
+    gate.renewed(Moment::now());
+    worker.grants.send_replace(Some(grant(40, &gate)));
+    wait_until_told(&master, &account, &["c1", "c2"]).await;
+    let all = stored(&master, &account).await;
+    assert_nothing_twice(&all);
+    let epochs: Vec<u64> = all.iter().map(|(_, snapshot)| snapshot.epoch).collect();
+    assert_eq!((epochs[0], epochs[epochs.len() - 1]), (7, 40), "an epoch is at least its lease's sequence");
+    assert_eq!(worker.steering.epoch(), Some(40));
+    worker.stop().await;
+}
+
+/// What was seen while another holder published newer records only adds to them.
+#[tokio::test]
+async fn what_was_heard_while_somebody_else_held_the_account_adds_but_never_overwrites() {
+    let (server, master) = broker().await;
+    let (account, dir, gate) = (sample::account("demo.a"), tempfile::tempdir().unwrap(), open_gate());
+    let edited = |text: &str| Record::Comment(sample::comment(1, 1, text));
+    let (old_dir, new_dir) = (dir.path().join("old"), dir.path().join("new"));
+    let old = Running::with_grant(&server.url(), &account, "old", &old_dir, grant(1, &gate)).await;
+    old.see(vec![comment(1)]).await;
+    wait_until_told(&master, &account, &["c1"]).await;
+    gate.shut();
+    old.see(vec![edited("older edit"), comment(2)]).await;
+    eventually(DEADLINE, "two records wait", async || (old.roster.all()[0].pending == 2).then_some(())).await;
+    let new = Running::start(&server.url(), &account, "new", &new_dir).await;
+    new.see(vec![edited("newer edit")]).await;
+    let newest = async || {
+        let all = stored(&master, &account).await;
+        let comments = all.into_iter().flat_map(|(_, snapshot)| snapshot.comments);
+        let mut texts: Vec<_> = comments.filter(|comment| comment.id.as_str() == "c1").collect();
+        texts.pop().and_then(|comment| comment.text)
+    };
+    eventually(DEADLINE, "the edit is there", async || {
+        (newest().await.as_deref() == Some("newer edit")).then_some(())
+    })
+    .await;
+    new.stop().await;
+    gate.renewed(Moment::now());
+    old.grants.send_replace(Some(grant(9, &gate)));
+    wait_until_told(&master, &account, &["c1", "c2"]).await;
+    old.stop().await;
+    assert_eq!(newest().await.as_deref(), Some("newer edit"));
+}
+
 /// What the pages hand over while the worker stops was once dropped.
 #[tokio::test]
 async fn what_is_captured_while_stopping_is_published() {
@@ -387,7 +487,7 @@ async fn what_is_captured_while_stopping_is_published() {
     let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
     let worker = Running::start(&server.url(), &account, "one", dir.path()).await;
     worker.stop.cancel();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    worker.released.cancelled().await;
     worker.see(vec![comment(1)]).await;
     worker.stop().await;
     assert_eq!(told(&stored(&master, &account).await), ["c1"]);

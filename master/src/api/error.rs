@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::accounts::AccountError;
 use crate::store::StoreError;
 
 /// What a request is answered with when it cannot be served.
@@ -26,8 +27,31 @@ pub enum ApiError {
         /// How to go on.
         resync: String,
     },
+    /// The thing is there already, or not in a state for what is asked; the text names both.
+    Conflict(String),
+    /// The change names another write than the last as the one that it replaces.
+    Stale {
+        /// What is so.
+        detail: String,
+        /// The last write.
+        revision: u64,
+    },
+    /// The change does not say which write it replaces.
+    NoRevision,
+    /// The body is not said to be JSON.
+    NotJson,
+    /// The body is larger than is taken.
+    TooLarge,
+    /// A page of another site had a browser send a change.
+    OtherSite(String),
+    /// Something that is needed for it is not there at present; the text says what and how to go on.
+    Unavailable(String),
+    /// Who was asked has not answered in time.
+    NoAnswer(String),
     /// The request was meant for another host's name: the sign of a page that points its own name at us.
     WrongHost(String),
+    /// This is a replica, of this name, and the request would change something.
+    ReadOnly(String),
     /// All places for live clients are taken.
     TooManyClients(usize),
     /// The master is stopping.
@@ -44,6 +68,8 @@ struct Problem<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     resync: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
 }
 
 impl ApiError {
@@ -61,9 +87,26 @@ impl ApiError {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "the method is not allowed here")
             }
             ApiError::CursorGone { .. } => (StatusCode::GONE, "cursor-gone", "the cursor cannot be resumed"),
+            ApiError::Conflict(_) => (StatusCode::CONFLICT, "conflict", "it cannot be done as things are"),
+            ApiError::Stale { .. } => {
+                (StatusCode::PRECONDITION_FAILED, "stale", "it was changed by somebody else meanwhile")
+            }
+            ApiError::NoRevision => {
+                (StatusCode::PRECONDITION_REQUIRED, "no-revision", "the change does not say what it replaces")
+            }
+            ApiError::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "the body must be JSON"),
+            ApiError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large"),
+            ApiError::OtherSite(_) => (StatusCode::FORBIDDEN, "other-site", "the request is of another site"),
+            ApiError::Unavailable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "it cannot be done at present")
+            }
+            ApiError::NoAnswer(_) => {
+                (StatusCode::GATEWAY_TIMEOUT, "no-answer", "there was no answer in time")
+            }
             ApiError::WrongHost(_) => {
                 (StatusCode::MISDIRECTED_REQUEST, "wrong-host", "the request is for another host")
             }
+            ApiError::ReadOnly(_) => (StatusCode::FORBIDDEN, "read-only", "a replica only reads"),
             ApiError::TooManyClients(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too-many-clients", "all places for live clients are taken")
             }
@@ -76,9 +119,22 @@ impl ApiError {
         match self {
             ApiError::BadRequest(detail) | ApiError::NotFound(detail) => detail.clone(),
             ApiError::CursorGone { detail, .. } => detail.clone(),
-            ApiError::MethodNotAllowed => "use GET".to_owned(),
+            ApiError::Conflict(detail) | ApiError::Unavailable(detail) => detail.clone(),
+            ApiError::NoAnswer(detail) | ApiError::Stale { detail, .. } => detail.clone(),
+            ApiError::NoRevision => {
+                "say which revision is replaced: If-Match, or revision in the body".to_owned()
+            }
+            ApiError::NotJson => "send JSON, and say so: content-type: application/json".to_owned(),
+            ApiError::TooLarge => format!("the body is over {} bytes", super::BODY_BYTES_MAX),
+            ApiError::OtherSite(site) => {
+                format!("changes from pages of other sites are refused, and this one says {site:?}")
+            }
+            ApiError::MethodNotAllowed => "nothing here takes this method".to_owned(),
             ApiError::WrongHost(host) => {
                 format!("host {host:?} is not this machine's own name: use 127.0.0.1 or localhost")
+            }
+            ApiError::ReadOnly(name) => {
+                format!("this is the replica {name}, which changes nothing: ask the master that writes")
             }
             ApiError::TooManyClients(most) => {
                 format!("{most} clients listen already: close some, or read /api/v1/changes instead")
@@ -96,11 +152,30 @@ impl IntoResponse for ApiError {
             if let ApiError::CursorGone { resync, .. } = &self { Some(resync.as_str()) } else { None };
         let kind = format!("urn:snapfleet:problem:{name}");
         let detail = self.detail();
-        let problem = Problem { r#type: &kind, title, status: status.as_u16(), detail: &detail, resync };
+        let revision = if let ApiError::Stale { revision, .. } = &self { Some(*revision) } else { None };
+        let problem =
+            Problem { r#type: &kind, title, status: status.as_u16(), detail: &detail, resync, revision };
         let mut response = (status, Json(problem)).into_response();
         let content_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         response
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AccountError::Exists { .. } | AccountError::Ended { .. } => ApiError::Conflict(detail),
+            AccountError::Unknown(_) => ApiError::NotFound(detail),
+            AccountError::Stale { revision, .. } => ApiError::Stale { detail, revision },
+            AccountError::Settings(_) => ApiError::BadRequest(detail),
+            AccountError::NotReached(_) => ApiError::Unavailable(detail),
+            AccountError::Unreadable { .. } | AccountError::Broker(_) | AccountError::StreamEnd(_) => {
+                tracing::warn!(error = detail, "an account could not be changed");
+                ApiError::Unavailable(detail)
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! What stands around every handler: the host's name is checked, and every answer carries the headers that keep
-//! hostile content harmless.
+//! What stands around every handler: the host's name is checked, and who has a browser send a change; every answer
+//! carries the headers that keep hostile content harmless.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -7,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::ApiState;
+use super::body::check_site;
 use super::error::ApiError;
 
 /// The page's scripts and styles are files of ours; it talks to us alone, and nobody may frame it.
@@ -23,9 +24,10 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Refuses requests for foreign hosts, lets the rest through, and completes the answer's headers.
+/// Refuses requests for foreign hosts and changes from foreign pages, lets the rest through, and completes the answer's headers.
 pub(crate) async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    let mut response = match check_host(&request, state.loopback_only()) {
+    let checked = check_host(&request, state.loopback_only());
+    let mut response = match checked.and_then(|()| check_site(request.method(), request.headers())) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     };

@@ -1,9 +1,14 @@
 //! What the master knows of this moment and does not store: the connection to the broker, the workers that are
 //! online, and how reading the stream goes. Whoever learns it writes it here; the API only reads.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use snapfleet_protocol::{Heartbeat, UnixMs};
+
+use crate::accounts::Directory;
+use crate::replica::Replicas;
+use crate::supervise::Supervised;
 
 /// The moment, shared. Clones see the same.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +25,12 @@ pub struct Moment {
     pub workers: Workers,
     /// How reading the stream goes.
     pub intake: Intake,
+    /// Which accounts there are, and who has leased them. Shared: who reads the buckets writes it.
+    pub accounts: Directory,
+    /// The workers that this master starts itself, by name.
+    pub supervised: BTreeMap<String, Supervised>,
+    /// The replicas that follow the stream.
+    pub replicas: Replicas,
 }
 
 /// The connection to the broker.
@@ -78,6 +89,11 @@ impl Live {
     #[must_use]
     pub fn moment(&self) -> Moment {
         self.lock().clone()
+    }
+
+    /// Looks at the moment without copying it.
+    pub fn look<T>(&self, look: impl FnOnce(&Moment) -> T) -> T {
+        look(&self.lock())
     }
 
     /// Notes what was learnt.

@@ -71,6 +71,17 @@ pub(crate) struct PageParams {
     pub(crate) after: Option<String>,
 }
 
+/// A page of the accounts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccountsParams {
+    pub(crate) limit: Option<usize>,
+    pub(crate) after: Option<String>,
+    /// Also those that were removed or erased.
+    #[serde(default)]
+    pub(crate) removed: bool,
+}
+
 /// A page of the change log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,12 +1,25 @@
 //! What is wrong, in words: each problem with a code for programs, since when it is one, and what helps.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
-use snapfleet_protocol::{AccountId, AccountState, UnixMs};
+use snapfleet_protocol::{AccountId, Heartbeat, UnixMs};
 
 use super::ApiState;
+use super::condition::Condition;
 use super::live::Moment;
 use super::view::AccountView;
 use crate::store::Totals;
+
+/// Problems of one sort that are told one by one: ten thousand accounts may have the same.
+const TOLD_MAX: usize = 100;
+/// The sorts that are about one account each.
+const ACCOUNT_CODES: [ProblemCode; 4] = [
+    ProblemCode::AccountUnwell,
+    ProblemCode::AccountUnassigned,
+    ProblemCode::AccountUnconfigured,
+    ProblemCode::AccountFault,
+];
 
 /// One problem.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,7 +37,7 @@ pub struct ProblemView {
     pub account: Option<AccountId>,
     /// How that account fares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<AccountState>,
+    pub state: Option<Condition>,
     /// The worker it is about, as host and instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
@@ -34,7 +47,7 @@ pub struct ProblemView {
 }
 
 /// The sorts of problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
     /// The store's writer stopped for good.
@@ -49,23 +62,37 @@ pub enum ProblemCode {
     NoWorkers,
     /// An account is held but not delivering.
     AccountUnwell,
-    /// An account of the store is held by no online worker.
-    AccountUnheld,
+    /// An account is to be captured and held by no online worker.
+    AccountUnassigned,
+    /// An account is stored or held, and has no entry among the accounts.
+    AccountUnconfigured,
+    /// Something is wrong with an account beside its state.
+    AccountFault,
+    /// The accounts, or some of their entries, cannot be read.
+    AccountsUnreadable,
+    /// A worker has records on its disk of an account that another holds.
+    LeftBehind,
     /// A worker reports a fault.
     WorkerFault,
     /// The connection to the broker reported a fault.
     BrokerFault,
     /// Deliveries could not be applied.
     DeadLetters,
+    /// A worker that the master starts died at start time after time.
+    WorkerGivenUp,
+    /// A replica says nothing any more.
+    ReplicaSilent,
+    /// How far replicas are cannot be read, or not be told by this one.
+    ReplicaFault,
 }
 
 impl ProblemView {
-    fn new(code: ProblemCode, since: Option<UnixMs>, text: String, remedy: &str) -> Self {
+    pub(super) fn new(code: ProblemCode, since: Option<UnixMs>, text: String, remedy: &str) -> Self {
         let remedy = remedy.to_owned();
         Self { code, text, remedy, since, account: None, state: None, worker: None, detail: None }
     }
 
-    fn with_detail(mut self, detail: &str) -> Self {
+    pub(super) fn with_detail(mut self, detail: &str) -> Self {
         self.detail = Some(detail.to_owned());
         self
     }
@@ -86,11 +113,14 @@ pub(crate) fn all(
     }));
     problems.extend(of_the_broker(state, moment));
     problems.extend(of_the_workers(moment));
+    problems.extend(moment.supervised.values().filter_map(super::workers::problem));
     // With no worker at all, that is the one problem to tell; and who may be held is not told to be held by none.
     let tell_unheld = moment.workers_complete() && !moment.workers.heartbeats.is_empty();
-    problems.extend(accounts.iter().filter_map(|account| of_an_account(account, tell_unheld)));
+    problems.extend(of_the_directory(moment));
+    problems.extend(of_the_accounts(accounts, tell_unheld));
     for worker in &moment.workers.heartbeats {
         let name = format!("{} {}", worker.host, worker.instance);
+        problems.extend(left_behind(worker, &name));
         problems.extend(worker.problems.iter().map(|fault| {
             ProblemView {
                 worker: Some(name.clone()),
@@ -109,6 +139,7 @@ pub(crate) fn all(
         let remedy = "compare the rights of the master's user with nats.conf, and see the broker's log";
         ProblemView::new(ProblemCode::BrokerFault, None, text, remedy).with_detail(fault)
     }));
+    problems.extend(super::replicas::problems(moment, totals));
     problems.extend(dead_letters(totals));
     problems
 }
@@ -143,62 +174,142 @@ fn of_the_workers(moment: &Moment) -> Option<ProblemView> {
     }
     (moment.workers_online() == Some(0)).then(|| {
         let text = "no worker is online: nothing is being captured".to_owned();
-        let remedy = "start one with: snapfleet-worker run --config FILE";
+        let remedy = "start one with: snapfleet-worker run, or this master with --workers N";
         ProblemView::new(ProblemCode::NoWorkers, moment.workers.none_since, text, remedy)
     })
 }
 
-fn of_an_account(account: &AccountView, tell_unheld: bool) -> Option<ProblemView> {
+/// What is wrong with reading the accounts themselves.
+fn of_the_directory(moment: &Moment) -> Vec<ProblemView> {
+    let known = moment.accounts.read();
+    let mut problems = Vec::new();
+    if let Some((reason, since)) = known.problem().filter(|_| moment.broker.connected) {
+        let text = format!("{reason}: accounts and their holders are shown as they were before");
+        let remedy = "see the master's log; it tries again by itself";
+        let problem = ProblemView::new(ProblemCode::AccountsUnreadable, Some(*since), text, remedy);
+        problems.push(problem.with_detail(reason));
+    }
+    for (key, reason) in known.unreadable().iter().take(TOLD_MAX) {
+        let text =
+            format!("the entry {key:?} among the accounts cannot be read ({reason}): it is not captured");
+        let remedy = "delete it with: nats kv del accounts KEY, and add the account again";
+        problems.push(ProblemView::new(ProblemCode::AccountsUnreadable, None, text, remedy).with_detail(key));
+    }
+    problems
+}
+
+/// What is wrong with accounts. Of each sort so many are told, and how many more there are.
+fn of_the_accounts(accounts: &[AccountView], tell_unheld: bool) -> Vec<ProblemView> {
+    let mut problems = Vec::new();
+    let mut count: HashMap<ProblemCode, usize> = HashMap::new();
+    for problem in accounts.iter().flat_map(|account| of_an_account(account, tell_unheld)) {
+        let told = count.entry(problem.code).or_default();
+        *told += 1;
+        if *told <= TOLD_MAX {
+            problems.push(problem);
+        }
+    }
+    for code in ACCOUNT_CODES {
+        let more = count.get(&code).copied().unwrap_or_default().saturating_sub(TOLD_MAX);
+        if more > 0 {
+            let text = format!("{more} more accounts have the same sort of problem");
+            let remedy = "see them all with: snapfleet-master accounts list";
+            problems.push(ProblemView::new(code, None, text, remedy).with_detail(&more.to_string()));
+        }
+    }
+    problems
+}
+
+fn of_an_account(account: &AccountView, tell_unheld: bool) -> Vec<ProblemView> {
     let id = &account.account;
     let worker = account.host.as_ref().zip(account.worker.as_ref());
     let worker = worker.map(|(host, instance)| format!("{host} {instance}"));
-    let problem = match account.state {
-        Some(state) if state.is_well() => return None,
-        Some(state) => {
-            let (is, remedy) = in_words(state);
-            let reason = account.reason.as_deref();
-            let text = format!("{id} {is}{}", reason.map(|reason| format!(": {reason}")).unwrap_or_default());
-            let mut problem = ProblemView::new(ProblemCode::AccountUnwell, account.since, text, remedy);
+    let mut problems = Vec::new();
+    let reason = account.reason.as_deref();
+    let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    if !account.configured && (tell_unheld || worker.is_some()) {
+        let text =
+            format!("{id} is not configured: what comes of it is stored, but no worker is to capture it");
+        let remedy = format!("snapfleet-master accounts add {id}, or: snapfleet-master accounts remove {id}");
+        problems.push(ProblemView::new(ProblemCode::AccountUnconfigured, None, text, &remedy));
+    }
+    let told = account.configured || account.state != Some(Condition::Unassigned);
+    if let Some((is, remedy)) = account.state.filter(|_| told).and_then(unwell) {
+        let unassigned = account.state == Some(Condition::Unassigned);
+        if !unassigned || tell_unheld {
+            let code = if unassigned { ProblemCode::AccountUnassigned } else { ProblemCode::AccountUnwell };
+            let mut problem = ProblemView::new(code, account.since, format!("{id} {is}{because}"), remedy);
             problem.detail = reason.map(str::to_owned);
-            problem
+            problems.push(problem);
         }
-        None if !tell_unheld => return None,
-        None => {
-            let text = format!("{id} is held by no worker that is online: it is not being captured");
-            let remedy = "start the worker that holds it, or add it to a worker's file";
-            ProblemView::new(ProblemCode::AccountUnheld, None, text, remedy)
-        }
+    }
+    for fault in &account.problems {
+        let (code, remedy) = (ProblemCode::AccountFault, "see the log of its worker");
+        problems.push(ProblemView::new(code, None, format!("{id}: {fault}"), remedy).with_detail(fault));
+    }
+    let whole = |problem| ProblemView {
+        account: Some(id.clone()),
+        state: account.state,
+        worker: worker.clone(),
+        ..problem
     };
-    Some(ProblemView { account: Some(id.clone()), state: account.state, worker, ..problem })
+    problems.into_iter().map(whole).collect()
+}
+
+/// Records that a worker could not publish before another took their account.
+fn left_behind(worker: &Heartbeat, name: &str) -> Vec<ProblemView> {
+    let left = worker.left_behind.iter().take(TOLD_MAX).map(|left| {
+        let (account, records) = (&left.account, left.records);
+        let text = format!(
+            "worker {name} has {records} records of {account} on its disk, which another worker holds"
+        );
+        let remedy = "keep its state_dir: they are offered again when it holds the account again";
+        let problem = ProblemView::new(ProblemCode::LeftBehind, None, text, remedy);
+        ProblemView {
+            account: Some(account.clone()),
+            worker: Some(name.to_owned()),
+            ..problem.with_detail(&records.to_string())
+        }
+    });
+    left.collect()
 }
 
 /// An account's state in a sentence that names several.
-pub(crate) fn state_words(state: Option<AccountState>) -> &'static str {
+pub(crate) fn state_words(state: Option<Condition>) -> &'static str {
     match state {
-        Some(AccountState::Starting) => "starting",
-        Some(AccountState::Capturing) => "capturing",
-        Some(AccountState::Silent) => "delivers nothing",
-        Some(AccountState::LoggedOut) => "logged out",
-        Some(AccountState::Failing) => "failing",
-        Some(AccountState::CutOff) => "cut off from the broker",
-        None => "held by no worker",
+        Some(Condition::Paused) => "paused",
+        Some(Condition::Unassigned) => "held by no worker",
+        Some(Condition::Starting) => "starting",
+        Some(Condition::Capturing) => "capturing",
+        Some(Condition::Silent) => "delivers nothing",
+        Some(Condition::LoggedOut) => "logged out",
+        Some(Condition::Failing) => "failing",
+        Some(Condition::CutOff) => "cut off from the broker",
+        Some(Condition::Removed) => "removed",
+        Some(Condition::Erased) => "erased",
+        None => "not known",
     }
 }
 
-/// What an account in this state does, and what helps.
-fn in_words(state: AccountState) -> (&'static str, &'static str) {
+/// What an account in this state does, and what helps, where it is not as it should be.
+fn unwell(state: Condition) -> Option<(&'static str, &'static str)> {
     match state {
-        AccountState::Capturing => ("is being captured", ""),
-        AccountState::Starting => ("is starting", ""),
-        AccountState::Silent => {
-            ("delivers nothing", "see the worker's log, and open the account's page in a browser")
+        Condition::Capturing | Condition::Starting => None,
+        Condition::Paused | Condition::Removed | Condition::Erased => None,
+        Condition::Unassigned => Some((
+            "is held by no worker that is online, and is not being captured",
+            "start a worker that knows its platform, carries its labels and has room; see: snapfleet-worker run --help",
+        )),
+        Condition::Silent => {
+            Some(("delivers nothing", "see the worker's log, and open the account's page in a browser"))
         }
-        AccountState::LoggedOut => {
-            ("is logged out", "log it in again: check its user and password in the worker's file")
-        }
-        AccountState::Failing => ("fails", "mend what the reason names; the worker tries again by itself"),
-        AccountState::CutOff => {
-            ("is cut off from the broker", "mend the connection of its worker; it goes on by itself")
+        Condition::LoggedOut => Some((
+            "is logged out",
+            "log it in again: check what it logs in with, with: snapfleet-master accounts show and set",
+        )),
+        Condition::Failing => Some(("fails", "mend what the reason names; the worker tries again by itself")),
+        Condition::CutOff => {
+            Some(("is cut off from the broker", "mend the connection of its worker; it goes on by itself"))
         }
     }
 }

@@ -4,12 +4,14 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use snapfleet_protocol::{AccountState, Heartbeat, UnixMs};
+use snapfleet_protocol::{Heartbeat, ReaderName, UnixMs};
 
 use super::accounts;
+use super::condition::Condition;
 use super::error::ApiError;
 use super::live::{Intake, Moment};
 use super::problems::{self, ProblemView};
+use super::replicas::{self, ReplicasView};
 use super::view::{AccountView, CountsView, cursor_text};
 use super::{ApiState, now};
 use crate::store::Totals;
@@ -33,6 +35,12 @@ pub struct StatusView {
     pub store: StoreView,
     /// What came out of the stream.
     pub sync: SyncView,
+    /// The name of the replica that this is; null where it is the master that writes.
+    #[serde(default)]
+    pub replica: Option<ReaderName>,
+    /// The replicas that follow the stream; null at rest.
+    #[serde(default)]
+    pub replicas: Option<ReplicasView>,
     /// What is wrong, the most important first; empty where nothing is.
     pub problems: Vec<ProblemView>,
 }
@@ -58,10 +66,10 @@ pub struct WorkersView {
     pub list: Vec<Heartbeat>,
 }
 
-/// Accounts by how they fare. The last five add up to the first.
+/// Accounts by how they fare. The last six add up to the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureView {
-    /// Accounts of the store and of online workers.
+    /// Accounts that are configured, stored or held, without those that have ended.
     pub accounts: u64,
     /// Delivering.
     pub capturing: u64,
@@ -69,8 +77,10 @@ pub struct CaptureView {
     pub starting: u64,
     /// Held, but not delivering.
     pub unwell: u64,
-    /// Held by no online worker.
-    pub unheld: u64,
+    /// Held by no online worker, though they should be.
+    pub unassigned: u64,
+    /// Held by nobody until they are resumed.
+    pub paused: u64,
     /// Not known to be held, while it cannot be told which workers are online.
     pub unknown: u64,
 }
@@ -124,15 +134,17 @@ pub(crate) async fn get_status(State(state): State<ApiState>) -> Result<Json<Sta
     let read = state.store.read(|query| Ok((query.totals()?, query.accounts()?))).await;
     let (totals, rows) = read?;
     let moment = state.live.moment();
-    let accounts = accounts::views(&rows, &moment);
+    let accounts = accounts::views(&rows, &moment, false);
     let mut view = at_rest(&totals);
     view.started_at = Some(state.settings.started_at);
     view.problems = problems::all(&state, &moment, &accounts, &totals);
-    view.capture = Some(capture(&accounts, moment.workers_complete()));
+    view.capture = Some(capture(&accounts));
     if let Some((last, lag)) = stream_end(view.sync.position, &moment.intake) {
         (view.sync.stream_last, view.sync.lag) = (Some(last), Some(lag));
     }
     view.broker = Some(broker(&state, &moment));
+    view.replica.clone_from(&state.replica);
+    view.replicas = Some(replicas::view(&moment, &totals));
     let online = moment.workers_online();
     view.workers = Some(WorkersView { online, list: moment.workers.heartbeats });
     Ok(Json(view))
@@ -169,13 +181,15 @@ pub fn at_rest(totals: &Totals) -> StatusView {
             stream_last: None,
             lag: None,
         },
+        replica: None,
+        replicas: None,
         problems: problems::dead_letters(totals).into_iter().collect(),
     }
 }
 
 /// The stream's last sequence, and how far `position` is behind it. The stream is looked at each second, and the store
 /// may have gone past that since.
-fn stream_end(position: Option<u64>, intake: &Intake) -> Option<(u64, u64)> {
+pub(super) fn stream_end(position: Option<u64>, intake: &Intake) -> Option<(u64, u64)> {
     let (seen, position) = (intake.stream_last?, position.unwrap_or(0));
     // Where nothing of the stream was applied, a position beyond its end is of an earlier life of it.
     let other_life = seen > 0 && intake.lag == seen && position > seen;
@@ -187,14 +201,15 @@ fn broker(state: &ApiState, moment: &Moment) -> BrokerView {
     BrokerView { url, connected: moment.broker.connected, since: moment.broker.since }
 }
 
-fn capture(accounts: &[AccountView], all_known: bool) -> CaptureView {
+fn capture(accounts: &[AccountView]) -> CaptureView {
     let mut capture = CaptureView { accounts: accounts.len() as u64, ..CaptureView::default() };
     for account in accounts {
         let number = match account.state {
-            Some(AccountState::Capturing) => &mut capture.capturing,
-            Some(AccountState::Starting) => &mut capture.starting,
+            Some(Condition::Capturing) => &mut capture.capturing,
+            Some(Condition::Starting) => &mut capture.starting,
+            Some(Condition::Paused) => &mut capture.paused,
+            Some(Condition::Unassigned) => &mut capture.unassigned,
             Some(_) => &mut capture.unwell,
-            None if all_known => &mut capture.unheld,
             None => &mut capture.unknown,
         };
         *number += 1;

@@ -1,14 +1,16 @@
 //! The JSON of records, threads, accounts, changes and dead letters. Names and units here are a promise to other
 //! programs: neither the tables' shapes nor the wire's may leak into them unnoticed (`tests/http_api.rs` pins them).
 
+mod account;
+
 use serde::{Deserialize, Serialize};
-use snapfleet_protocol::{
-    AccountHealth, AccountId, AccountState, Heartbeat, InstanceId, Record, RecordId, UnixMs,
-};
+use snapfleet_protocol::{AccountId, Erasure, InstanceId, Record, RecordId, UnixMs};
 
 use crate::store::{
-    AccountRow, ChangeRow, FeedId, KindCounts, Page, PageCursor, RecordRow, ThreadKind, ThreadRow,
+    ChangeRow, FeedId, KindCounts, Operation, Page, PageCursor, RecordRow, ThreadKind, ThreadRow,
 };
+
+pub use account::{AccountDetailView, AccountView, ConfigView, EndView, LeaseView, SyncedView};
 
 /// One page of a list.
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,61 +113,6 @@ impl From<KindCounts> for CountsView {
     }
 }
 
-/// One account: what the store has of it, and what the worker that holds it says.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct AccountView {
-    /// The account, `<platform>.<account>`.
-    pub account: AccountId,
-    /// How it fares at its worker; null where no online worker is known to hold it.
-    pub state: Option<AccountState>,
-    /// Why, where the state is not well.
-    pub reason: Option<String>,
-    /// Since when it is in that state.
-    pub since: Option<UnixMs>,
-    /// The worker's instance.
-    pub worker: Option<InstanceId>,
-    /// The worker's host.
-    pub host: Option<String>,
-    /// The newest term in the store.
-    pub epoch: Option<u64>,
-    /// Records in the store.
-    pub records: CountsView,
-    /// Snapshots applied.
-    pub received: u64,
-    /// When the broker stored the newest of them.
-    pub last_received: Option<UnixMs>,
-    /// When its worker last captured something, by the worker's clock.
-    pub last_captured: Option<UnixMs>,
-    /// When a record was last added or changed.
-    pub last_changed: Option<UnixMs>,
-}
-
-impl AccountView {
-    /// Of an account in the store, held by an online worker, or both.
-    pub(crate) fn of(
-        id: AccountId,
-        row: Option<&AccountRow>,
-        held: Option<(&Heartbeat, &AccountHealth)>,
-    ) -> Self {
-        let health = held.map(|(_, health)| health);
-        let captured = health.and_then(|health| health.captured_at);
-        Self {
-            account: id,
-            state: health.map(|health| health.state),
-            reason: health.and_then(|health| health.reason.clone()),
-            since: health.map(|health| health.since),
-            worker: held.map(|(worker, _)| worker.instance.clone()),
-            host: held.map(|(worker, _)| worker.host.clone()),
-            epoch: row.map(|row| row.epoch),
-            records: row.map(|row| row.records.into()).unwrap_or_default(),
-            received: row.map_or(0, |row| row.received),
-            last_received: row.and_then(|row| row.last_received),
-            last_captured: captured.max(row.and_then(|row| row.last_captured)),
-            last_changed: row.and_then(|row| row.last_changed),
-        }
-    }
-}
-
 /// One change of the store.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ChangeView {
@@ -176,15 +123,22 @@ pub struct ChangeView {
     /// Whose record it is.
     pub account: AccountId,
     /// The record's kind.
-    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// The record's id.
-    pub id: RecordId,
-    /// `added` or `updated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<RecordId>,
+    /// `added` or `updated`; `account_erased`: delete what you keep of the account; `person_erased`: delete the records
+    /// that `erasure` covers. The last two come without kind, id and record.
     pub operation: String,
+    /// Which person was erased, as the hash of account and id, and up to which time of records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<Erasure>,
     /// The fields that changed; empty for an added record.
     pub changed: Vec<String>,
     /// The record as of this change.
-    pub record: RecordView,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordView>,
 }
 
 impl ChangeView {
@@ -193,16 +147,20 @@ impl ChangeView {
             cursor: cursor_text(feed, row.n),
             at: row.at,
             account: row.account.clone(),
-            kind: row.record.kind().as_str().to_owned(),
-            id: row.record.id().clone(),
+            kind: row.record.as_ref().map(|record| record.kind().as_str().to_owned()),
+            id: row.record.as_ref().map(|record| record.id().clone()),
             operation: row.operation.as_str().to_owned(),
+            erasure: match row.operation {
+                Operation::PersonErased(erasure) => Some(erasure),
+                _ => None,
+            },
             changed: row.changed,
-            record: RecordView {
+            record: row.record.map(|record| RecordView {
                 account: row.account,
-                record: row.record,
+                record,
                 first_seen_at: None,
                 updated_at: None,
-            },
+            }),
         }
     }
 }

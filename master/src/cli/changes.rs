@@ -110,14 +110,15 @@ fn encoded(text: &str) -> String {
 fn print(out: &mut impl Write, item: &RawValue) -> io::Result<()> {
     let change: ChangeView = serde_json::from_str(item.get())?;
     let fields = change.changed.iter().map(|field| format!(" {}", plain(field))).collect::<String>();
+    let record =
+        change.kind.zip(change.id).map(|(kind, id)| format!(" {} {}", plain(&kind), plain(id.as_str())));
     writeln!(
         out,
-        "{}  {}  {}  {} {} {}{fields}",
+        "{}  {}  {}  {}{}{fields}",
         plain(&change.cursor),
         exact(change.at),
         change.account,
         plain(&change.operation),
-        plain(&change.kind),
-        plain(change.id.as_str()),
+        record.unwrap_or_default(),
     )
 }

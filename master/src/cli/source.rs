@@ -3,16 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use reqwest::Method;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::CliError;
+use crate::accounts::COMMAND_TIMEOUT;
 use crate::config::{DEFAULT_STORE, DEFAULT_URL, ReadArgs};
 use crate::store::{Query, StoreError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// An account is captured meanwhile: longer than the master waits for that.
+pub(crate) const SYNC_TIMEOUT: Duration = COMMAND_TIMEOUT.saturating_add(Duration::from_secs(10));
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -71,16 +75,30 @@ async fn at_rest(path: &Path) -> Result<Query, StoreError> {
 
 impl Master {
     fn new(url: String) -> Result<Self, CliError> {
+        Self::waiting(url, ANSWER_TIMEOUT)
+    }
+
+    /// The same master, waited for until `timeout`.
+    pub(crate) fn patient(self, timeout: Duration) -> Result<Self, CliError> {
+        Self::waiting(self.url, timeout)
+    }
+
+    fn waiting(url: String, timeout: Duration) -> Result<Self, CliError> {
         let http = reqwest::Client::builder()
             // A proxy has no business between us and this machine's own master.
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
+            .timeout(timeout)
             .build();
         match http {
             Ok(http) => Ok(Self { url, http }),
             Err(error) => Err(CliError::Unreachable { url, reason: cause(&error) }),
         }
+    }
+
+    /// The master at an address that was given.
+    pub(crate) fn at(url: &str) -> Result<Self, CliError> {
+        Self::new(url.trim_end_matches('/').to_owned())
     }
 
     async fn answers(&self) -> Result<(), CliError> {
@@ -89,7 +107,26 @@ impl Master {
 
     /// Asks for `path` and reads the answer as a `T`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        let asked = self.http.get(format!("{}{path}", self.url)).send().await;
+        self.send(Method::GET, path).await
+    }
+
+    /// Sends a request without a body to `path` and reads the answer as a `T`.
+    pub(crate) async fn send<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, CliError> {
+        self.answered(self.http.request(method, format!("{}{path}", self.url))).await
+    }
+
+    /// Sends `body` to `path` and reads the answer as a `T`.
+    pub(crate) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        self.answered(self.http.request(method, format!("{}{path}", self.url)).json(body)).await
+    }
+
+    async fn answered<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, CliError> {
+        let asked = request.send().await;
         let mut answer = asked.map_err(|error| match error.is_builder() {
             true => self.not_a_master(format!("its address cannot be used: {}", cause(&error))),
             false => CliError::Unreachable { url: self.url.clone(), reason: cause(&error) },

@@ -9,7 +9,7 @@ use super::CliError;
 use super::source::{self, Source};
 use super::text::{ago, lasted, plain, when, write_json};
 use crate::api::status::{StatusView, at_rest};
-use crate::api::{ProblemCode, state_words};
+use crate::api::{Condition, ProblemCode, state_words};
 use crate::config::ReadArgs;
 
 /// Accounts that the sentence names; the list of problems names all.
@@ -64,6 +64,10 @@ fn print(out: &mut impl Write, status: &StatusView) -> io::Result<()> {
     writeln!(out)?;
     for (name, value) in rows {
         if name.is_empty() { writeln!(out)? } else { writeln!(out, "{name:<18} {value}")? }
+    }
+    if let Some(replicas) = status.replicas.as_ref().filter(|replicas| !replicas.list.is_empty()) {
+        writeln!(out)?;
+        super::replica::print(out, replicas)?;
     }
     print_workers(out, status)
 }
@@ -132,9 +136,18 @@ pub fn sentence(status: &StatusView) -> String {
     }
     let all = capture.accounts;
     if all == 0 {
-        return "No account yet: add one to a worker's file.".to_owned();
+        return "No account yet: add one with snapfleet-master accounts add.".to_owned();
     }
-    let ill = capture.unwell + capture.unheld;
+    let paused = capture.paused;
+    if paused == all {
+        return match all {
+            1 => format!("The account is paused; {last}."),
+            _ => format!("All {all} accounts are paused; {last}."),
+        };
+    }
+    let all = all.saturating_sub(paused);
+    let last = if paused > 0 { format!("{last}; {paused} paused") } else { last };
+    let ill = capture.unwell + capture.unassigned;
     if ill == 0 && capture.starting == 0 && capture.unknown == 0 {
         return match all {
             1 => format!("The account is being captured; {last}."),
@@ -161,10 +174,14 @@ fn is_or_are(number: u64) -> &'static str {
 
 /// The accounts that are not being captured, in words.
 fn named(status: &StatusView, ill: u64) -> String {
-    let of_accounts = status
-        .problems
-        .iter()
-        .filter(|problem| matches!(problem.code, ProblemCode::AccountUnwell | ProblemCode::AccountUnheld));
+    let of_accounts = status.problems.iter().filter(|problem| problem.account.is_some()).filter(|problem| {
+        match problem.code {
+            ProblemCode::AccountUnwell | ProblemCode::AccountUnassigned => true,
+            // Held, it is told of as any other.
+            ProblemCode::AccountUnconfigured => problem.state == Some(Condition::Unassigned),
+            _ => false,
+        }
+    });
     let mut named: Vec<String> = Vec::new();
     for problem in of_accounts.take(NAMED_MAX) {
         let account = problem.account.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -61,7 +61,7 @@ impl Reading {
         let after = start_after(info, incarnation, position)?;
         let consumer = stream
             .create_consumer(Config {
-                description: Some("the master, reading on from its store's position".to_owned()),
+                description: Some(format!("{}, reading on from its store's position", broker.user())),
                 deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
                 ack_policy: AckPolicy::None,
                 filter_subject: Topic::Snapshot.filter(),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use redb::{Database, ReadableTable};
 use snapfleet_protocol::{AccountId, SnapshotKind, Topic};
 
@@ -13,12 +14,14 @@ use super::batch::{
 use super::changes;
 use super::codec::{self, AccountState, StateRow};
 use super::error::StoreError;
-use super::merge::{self, Origin};
-use super::rows::Operation;
+use super::merge::{self, Merged, Origin};
+use super::persons::Persons;
+use super::rows::Position;
+use super::standing::{self, Standing};
 use super::tables::Tables;
 use super::threads::Touched;
 
-/// Applies a batch durably.
+/// Applies a batch durably. Beside what came of it: the accounts of which rows are to be deleted now.
 ///
 /// Durability is redb's `Immediate`, its default. Quick repair saves the allocator's state with each commit, in
 /// two phases: after a kill the file opens at once, whatever its size, and a crafted record cannot make a torn
@@ -27,20 +30,14 @@ pub(crate) fn apply(
     database: &Database,
     options: &StoreOptions,
     batch: Batch,
-) -> Result<Applied, StoreError> {
-    let mut txn = database.begin_write()?;
-    txn.set_quick_repair(true);
-    let applied = {
-        let tables = Tables::open(&txn)?;
-        let state = match tables.state.get(())? {
-            Some(row) => codec::decode("state-1", row.value())?,
-            None => StateRow::default(),
-        };
-        check(&state, &batch)?;
-        Work::new(tables, state, &batch).run(batch.deliveries, batch.through, options)?
-    };
-    txn.commit()?;
-    Ok(applied)
+) -> Result<(Applied, Vec<AccountId>), StoreError> {
+    let mut done = (Applied::default(), Vec::new());
+    standing::in_transaction(database, |tables, state| {
+        check(state, &batch)?;
+        done = Work::new(tables, state, &batch).run(batch.deliveries, batch.through, options)?;
+        Ok(true)
+    })?;
+    Ok(done)
 }
 
 /// Whether the batch goes on exactly where the store stands.
@@ -82,19 +79,20 @@ impl Rejection {
 struct Account {
     number: u32,
     state: AccountState,
+    persons: Persons,
 }
 
 /// A batch being applied.
-struct Work<'txn> {
-    tables: Tables<'txn>,
-    state: StateRow,
+struct Work<'a, 'txn> {
+    tables: &'a mut Tables<'txn>,
+    state: &'a mut StateRow,
     accounts: HashMap<AccountId, Account>,
     touched: Touched,
     committed_at: i64,
 }
 
-impl<'txn> Work<'txn> {
-    fn new(tables: Tables<'txn>, mut state: StateRow, batch: &Batch) -> Self {
+impl<'a, 'txn> Work<'a, 'txn> {
+    fn new(tables: &'a mut Tables<'txn>, state: &'a mut StateRow, batch: &Batch) -> Self {
         state.incarnation = batch.incarnation;
         let committed_at = batch.committed_at.0;
         Self { tables, state, accounts: HashMap::new(), touched: Touched::default(), committed_at }
@@ -105,7 +103,7 @@ impl<'txn> Work<'txn> {
         deliveries: Vec<Delivery>,
         through: u64,
         options: &StoreOptions,
-    ) -> Result<Applied, StoreError> {
+    ) -> Result<(Applied, Vec<AccountId>), StoreError> {
         let changes_before = self.state.changes;
         let mut applied = Applied { changes_before, ..Applied::default() };
         for delivery in deliveries {
@@ -116,31 +114,82 @@ impl<'txn> Work<'txn> {
         if changes_after > changes_before {
             self.state.last_update = Some(self.committed_at);
         }
-        self.touched.write(&mut self.tables)?;
+        self.touched.write(self.tables)?;
         let added = changes_after - changes_before;
-        changes::trim(&mut self.tables, &self.state, options, self.committed_at, added)?;
-        for account in self.accounts.into_values() {
+        changes::trim(self.tables, self.state, options, self.committed_at, added)?;
+        let mut pending = Vec::new();
+        for (id, account) in self.accounts {
             let row = codec::encode("accounts-1", &account.state)?;
             self.tables.accounts.insert(account.number, row.as_slice())?;
+            if account.persons.pending {
+                pending.push(id);
+            }
         }
         self.state.position = through;
-        self.tables.state.insert((), codec::encode("state-1", &self.state)?.as_slice())?;
         applied.changes_after = changes_after;
-        Ok(applied)
+        Ok((applied, pending))
     }
 
     fn deliver(&mut self, mut delivery: Delivery) -> Result<DeliveryOutcome, StoreError> {
         self.state.received += 1;
         self.state.last_received = self.state.last_received.max(Some(delivery.stored_at.0));
-        let outcome = std::mem::replace(&mut delivery.outcome, Err(String::new()));
-        let admitted = match outcome {
-            Ok(incoming) => self.admit(&delivery, &incoming)?.map(|()| incoming),
-            Err(error) => Err(Rejection::plain(error)),
-        };
-        match admitted {
-            Ok(incoming) => self.apply_snapshot(&delivery, incoming).map(DeliveryOutcome::Applied),
-            Err(rejection) => self.reject(delivery, rejection),
+        if let Some((account, reason)) = self.discards(&delivery)? {
+            self.state.discarded += 1;
+            return Ok(DeliveryOutcome::Discarded { account, reason });
         }
+        let outcome = std::mem::replace(&mut delivery.outcome, Err(String::new()));
+        let incoming = match outcome {
+            Ok(incoming) => incoming,
+            Err(error) => return self.reject(delivery, Rejection::plain(error)),
+        };
+        let Err(mut rejection) = self.admit(&delivery, &incoming)? else {
+            return self.apply_snapshot(&delivery, incoming).map(DeliveryOutcome::Applied);
+        };
+        let persons = Persons::of(self.tables, &incoming.account)?;
+        if incoming.records.iter().any(|incoming| persons.covering(&incoming.record).is_some()) {
+            rejection.error.push_str("; its bytes are not kept, since they hold records of an erased person");
+            delivery.payload = Bytes::new();
+        }
+        self.reject(delivery, rejection)
+    }
+
+    /// Whether nothing of a delivery may be kept, and why: what it is of was erased, or began anew after it.
+    fn discards(&mut self, delivery: &Delivery) -> Result<Option<(AccountId, String)>, StoreError> {
+        let on = Topic::parse(&delivery.subject).ok().map(|(_, account)| account);
+        let of = delivery.outcome.as_ref().ok().map(|incoming| &incoming.account);
+        let of = of.filter(|of| Some(*of) != on.as_ref());
+        for account in on.iter().chain(of) {
+            let name = account.to_string();
+            let Some(row) = self.tables.standings.get(name.as_str())?.map(|row| row.value()) else {
+                continue;
+            };
+            let reason = match Standing::of(row)? {
+                Standing::Erased { .. } => format!("account {account} was erased"),
+                Standing::Active { not_before: Some(point) } if self.is_upto(delivery.seq, point) => {
+                    format!("account {account} began anew after sequence {}", point.seq)
+                }
+                _ => continue,
+            };
+            // The time says that it was erased, also where it began anew since.
+            if row.1 != 0 && on.as_ref() == Some(account) {
+                standing::note_purge(self.tables, self.state, &name, delivery.seq)?;
+            }
+            return Ok(Some((account.clone(), reason)));
+        }
+        Ok(None)
+    }
+
+    fn is_upto(&self, seq: u64, point: Position) -> bool {
+        point.incarnation == self.state.incarnation && seq <= point.seq
+    }
+
+    /// Why an account's snapshot is not taken in any more, if so. What the broker stored before the end is: a store that
+    /// is behind, or rebuilt, ends with the same rows.
+    fn ended(&self, account: &AccountId, delivery: &Delivery) -> Result<Option<String>, StoreError> {
+        let standing = Standing::read(&self.tables.standings, &account.to_string())?;
+        let Standing::Removed { at } = standing else { return Ok(None) };
+        let late = delivery.stored_at > at;
+        Ok(late.then(|| format!("account {account} was removed: add it again if it is to be captured")))
     }
 
     /// Whether a snapshot may be applied: its own account's subject, and its holder's term not over.
@@ -150,7 +199,11 @@ impl<'txn> Work<'txn> {
         incoming: &Incoming,
     ) -> Result<Result<(), Rejection>, StoreError> {
         match Topic::parse(&delivery.subject) {
-            Ok((Topic::Snapshot, account)) if account == incoming.account => {}
+            Ok((Topic::Snapshot, account)) if account == incoming.account => {
+                if let Some(error) = self.ended(&account, delivery)? {
+                    return Ok(Err(Rejection::plain(error)));
+                }
+            }
             Ok(_) => {
                 let account = &incoming.account;
                 return Ok(Err(Rejection::plain(format!("snapshot of {account} came on another subject"))));
@@ -193,26 +246,35 @@ impl<'txn> Work<'txn> {
             state.last_captured = state.last_captured.max(Some(incoming.captured_at.0));
         }
         let (mut records, mut added) = (KindCounts::default(), KindCounts::default());
-        let (mut updated, mut unchanged) = (0, 0);
+        let (mut updated, mut unchanged, mut erased) = (0, 0, 0);
+        let account = self.accounts.get_mut(&incoming.account).expect("the account was put there above");
         for record in incoming.records {
             let kind = record.record.kind();
             records.add(kind, 1);
-            match merge::merge(&mut self.tables, &mut self.state, &mut self.touched, &origin, record)? {
-                Some(Operation::Added) => added.add(kind, 1),
-                Some(Operation::Updated) => updated += 1,
-                None => unchanged += 1,
+            let persons = &mut account.persons;
+            match merge::merge(self.tables, self.state, &mut self.touched, &origin, persons, record)? {
+                Merged::Added => added.add(kind, 1),
+                Merged::Updated => updated += 1,
+                Merged::Unchanged => unchanged += 1,
+                Merged::Erased => erased += 1,
             }
+        }
+        let gone = std::mem::take(&mut account.persons.gone);
+        sum_into(&mut account.state.records, &added);
+        take_from(&mut account.state.records, &gone);
+        if added.sum() + updated > 0 {
+            account.state.last_changed = Some(committed_at);
+        }
+        if erased > 0 {
+            let name = incoming.account.to_string();
+            standing::note_purge(self.tables, self.state, &name, delivery.seq)?;
         }
         self.state.applied += 1;
         self.state.unchanged += unchanged;
         sum_into(&mut self.state.records, &added);
-        let account = &mut self.account_or_new(&incoming.account)?.state;
-        sum_into(&mut account.records, &added);
-        if added.sum() + updated > 0 {
-            account.last_changed = Some(committed_at);
-        }
+        take_from(&mut self.state.records, &gone);
         let (account, kind, added) = (incoming.account, incoming.kind, added.sum());
-        Ok(AppliedSnapshot { account, kind, records, added, updated, unchanged })
+        Ok(AppliedSnapshot { account, kind, records, added, updated, unchanged, erased })
     }
 
     fn reject(&mut self, delivery: Delivery, rejection: Rejection) -> Result<DeliveryOutcome, StoreError> {
@@ -247,7 +309,8 @@ impl<'txn> Work<'txn> {
             if state.incarnation != self.state.incarnation {
                 (state.incarnation, state.epoch, state.seq) = (self.state.incarnation, 0, 0);
             }
-            self.accounts.insert(id.clone(), Account { number, state });
+            let persons = Persons::of(self.tables, id)?;
+            self.accounts.insert(id.clone(), Account { number, state, persons });
         }
         Ok(self.accounts.get_mut(id))
     }
@@ -268,9 +331,16 @@ impl<'txn> Work<'txn> {
                 last_captured: None,
                 last_changed: None,
             };
-            self.accounts.insert(id.clone(), Account { number, state });
+            let persons = Persons::of(self.tables, id)?;
+            self.accounts.insert(id.clone(), Account { number, state, persons });
         }
         Ok(self.accounts.get_mut(id).expect("the account was put there above"))
+    }
+}
+
+pub(crate) fn take_from(numbers: &mut [u64], gone: &KindCounts) {
+    for (number, less) in numbers.iter_mut().zip(gone.as_array()) {
+        *number = number.saturating_sub(less);
     }
 }
 

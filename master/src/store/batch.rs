@@ -185,6 +185,13 @@ pub enum DeliveryOutcome {
         /// Whether its holder's term was over: something published that must not.
         fenced: bool,
     },
+    /// It is nowhere: what it is of was erased, or has begun anew since.
+    Discarded {
+        /// Its account.
+        account: AccountId,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What a snapshot brought.
@@ -202,4 +209,6 @@ pub struct AppliedSnapshot {
     pub updated: u64,
     /// Records that were stored just so.
     pub unchanged: u64,
+    /// Records that were dropped, and are not stored, because their person was erased.
+    pub erased: u64,
 }

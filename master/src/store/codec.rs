@@ -14,15 +14,21 @@ pub(crate) struct StateRow {
     pub(crate) incarnation: u64,
     /// The sequence of the last delivery applied.
     pub(crate) position: u64,
+    /// The highest number of an account; none is given twice.
     pub(crate) accounts: u32,
+    /// How many of the numbers are no account's any more.
+    pub(crate) accounts_erased: u32,
     pub(crate) records: [u64; RecordKind::ALL.len()],
     pub(crate) changes: u64,
+    /// The newest change that was trimmed. Without it, what the oldest row says: erasing leaves gaps, trimming none.
+    pub(crate) changes_trimmed: Option<u64>,
     pub(crate) dead_letters: u64,
     pub(crate) received: u64,
     pub(crate) applied: u64,
     pub(crate) unchanged: u64,
     pub(crate) rejected: u64,
     pub(crate) fenced: u64,
+    pub(crate) discarded: u64,
     pub(crate) last_received: Option<i64>,
     pub(crate) last_update: Option<i64>,
 }

@@ -7,6 +7,7 @@ use super::batch::IncomingRecord;
 use super::changes::{self, NewChange};
 use super::codec::{self, StateRow, damaged};
 use super::error::StoreError;
+use super::persons::Persons;
 use super::rows::{Operation, ThreadKind};
 use super::tables::{TIME_UNKNOWN, Tables};
 use super::threads::{Touched, thread_of};
@@ -35,28 +36,44 @@ impl Place {
     }
 }
 
-/// Stores one record; `None` where it is stored just so already.
+/// What came of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Merged {
+    /// It is new.
+    Added,
+    /// Something of it changed.
+    Updated,
+    /// It is stored just so already.
+    Unchanged,
+    /// It is an erased person's: it is not stored, or not any more.
+    Erased,
+}
+
+/// Stores one record, unless it is an erased person's.
 pub(crate) fn merge(
     tables: &mut Tables<'_>,
     state: &mut StateRow,
     touched: &mut Touched,
     origin: &Origin,
+    persons: &mut Persons,
     incoming: IncomingRecord,
-) -> Result<Option<Operation>, StoreError> {
+) -> Result<Merged, StoreError> {
     let kind = incoming.record.kind() as u8;
     let place = match tables.record_keys.get((origin.account, kind, incoming.record.id().as_str()))? {
         None => None,
         Some(row) => {
             let (hash, time, thread) = row.value();
             if hash == incoming.hash {
-                return Ok(None);
+                return Ok(Merged::Unchanged);
             }
             Some(Place { thread: thread.to_owned(), time })
         }
     };
+    persons.meet(tables, &incoming.record)?;
     match place {
-        None => add(tables, state, touched, origin, &incoming).map(Some),
-        Some(place) => update(tables, state, touched, origin, incoming, &place),
+        None if persons.refuse(tables, origin.account, &incoming.record)? => Ok(Merged::Erased),
+        None => add(tables, state, touched, origin, &incoming),
+        Some(place) => update(tables, state, touched, origin, persons, incoming, &place),
     }
 }
 
@@ -66,7 +83,7 @@ fn add(
     touched: &mut Touched,
     origin: &Origin,
     incoming: &IncomingRecord,
-) -> Result<Operation, StoreError> {
+) -> Result<Merged, StoreError> {
     let IncomingRecord { record, bytes, hash } = incoming;
     put(tables, origin, origin.stored_at, record, &Place::of(record), bytes, *hash)?;
     if let Some((thread, id)) = thread_of(record) {
@@ -80,7 +97,7 @@ fn add(
         record: bytes,
     };
     changes::log(tables, state, origin.committed_at, &change)?;
-    Ok(Operation::Added)
+    Ok(Merged::Added)
 }
 
 fn update(
@@ -88,9 +105,10 @@ fn update(
     state: &mut StateRow,
     touched: &mut Touched,
     origin: &Origin,
+    persons: &mut Persons,
     incoming: IncomingRecord,
     old_place: &Place,
-) -> Result<Option<Operation>, StoreError> {
+) -> Result<Merged, StoreError> {
     let kind = incoming.record.kind();
     let id = incoming.record.id().clone();
     let old_key = (origin.account, kind as u8, old_place.thread.as_str(), old_place.time, id.as_str());
@@ -105,7 +123,17 @@ fn update(
     new.merge(incoming.record);
     let changed = new.changed_fields(&old);
     if changed.is_empty() {
-        return Ok(None);
+        return Ok(Merged::Unchanged);
+    }
+    if let Some(erasure) = persons.covering(&new) {
+        // What was stored said too little to tell, and its changes are in the log.
+        persons.remember(tables, origin.account, &new, erasure)?;
+        persons.note_pending(tables, erasure)?;
+        touch_gone(touched, origin.account, &old);
+        tables.records.remove(old_key)?;
+        tables.record_keys.remove((origin.account, kind as u8, id.as_str()))?;
+        persons.gone.add(kind, 1);
+        return Ok(Merged::Erased);
     }
     let bytes = codec::encode_record(&new)?;
     let place = Place::of(&new);
@@ -122,7 +150,7 @@ fn update(
         record: &bytes,
     };
     changes::log(tables, state, origin.committed_at, &change)?;
-    Ok(Some(Operation::Updated))
+    Ok(Merged::Updated)
 }
 
 fn put(
@@ -147,6 +175,13 @@ fn touch_moved(touched: &mut Touched, account: u32, old: &Record, new: &Record) 
     let moved = if from == to { 0 } else { member_count(new, kind) };
     touched.note(account, kind, from.as_str(), -moved);
     touched.note(account, kind, to.as_str(), moved);
+}
+
+/// A record that goes counts in its thread no longer.
+pub(crate) fn touch_gone(touched: &mut Touched, account: u32, record: &Record) {
+    if let Some((kind, thread)) = thread_of(record) {
+        touched.note(account, kind, thread.as_str(), -member_count(record, kind));
+    }
 }
 
 /// 1 for a member of the thread, 0 for its parent.

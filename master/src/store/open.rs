@@ -22,7 +22,9 @@ pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreErr
     // Opening for writing writes; so somebody else's file is found out by reading. A file that needs a repair
     // cannot be read that way, and is checked after it.
     match ReadOnlyDatabase::open(path) {
-        Ok(file) => check_ours(path, &file.begin_read()?)?,
+        Ok(file) => {
+            check_ours(path, &file.begin_read()?)?;
+        }
         Err(DatabaseError::RepairAborted) => {
             tracing::info!(store.path = %path.display(), "repairing the store")
         }
@@ -30,8 +32,21 @@ pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreErr
     }
     let opened = Builder::new().set_cache_size(cache_bytes).open(path);
     let database = opened.map_err(|error| refused(path, error))?;
-    check_ours(path, &database.begin_read()?)?;
+    let format = check_ours(path, &database.begin_read()?)?;
+    if format < FORMAT {
+        upgrade(&database, path, format)?;
+    }
     Ok(database)
+}
+
+/// What is new in later formats is tables and fields that an older store lacks, which reads as empty.
+fn upgrade(database: &Database, path: &Path, from: u64) -> Result<(), StoreError> {
+    let mut txn = database.begin_write()?;
+    txn.set_quick_repair(true);
+    txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_str())?;
+    txn.commit()?;
+    tracing::info!(store.path = %path.display(), from, to = FORMAT, "store has a newer format now");
+    Ok(())
 }
 
 /// Opens the store at `path` for reading, which a running master does not allow.
@@ -113,7 +128,8 @@ fn check_head(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn check_ours(path: &Path, txn: &ReadTransaction) -> Result<(), StoreError> {
+/// The file's format, if it is a store of ours that this build reads.
+fn check_ours(path: &Path, txn: &ReadTransaction) -> Result<u64, StoreError> {
     if meta(txn, META_MAGIC)?.as_deref() != Some(MAGIC) {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
@@ -122,7 +138,7 @@ fn check_ours(path: &Path, txn: &ReadTransaction) -> Result<(), StoreError> {
         Some(found) if found > FORMAT => {
             Err(StoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT })
         }
-        Some(_) => Ok(()),
+        Some(found) => Ok(found),
         None => Err(StoreError::Foreign { path: path.to_owned() }),
     }
 }

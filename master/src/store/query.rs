@@ -1,6 +1,8 @@
 //! Reading: one transaction, which sees the store as of one commit for as long as it lives. Every list is
 //! bounded and goes on from a cursor.
 
+mod ended;
+
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
@@ -9,7 +11,7 @@ use redb::{
     ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
     TableError,
 };
-use snapfleet_protocol::{AccountId, RecordId, RecordKind, UnixMs};
+use snapfleet_protocol::{AccountId, Erasure, PersonHash, RecordId, RecordKind, UnixMs};
 
 use super::batch::KindCounts;
 use super::codec::{self, AccountState, StateRow, ThreadState, damaged};
@@ -19,9 +21,11 @@ use super::rows::{
     AccountRow, ChangeBounds, ChangeRow, DeadLetterRow, FeedId, Operation, PAGE_ROWS_MAX, Page, PageCursor,
     Position, RecordQuery, RecordRow, ThreadKind, ThreadRow, Totals,
 };
+use super::standing::Standing;
 use super::tables::{
-    ACCOUNT_NUMBERS, ACCOUNTS, CHANGES, DEAD_LETTERS, META_FEED, OPERATION_ADDED, RECORD_KEYS, RECORDS,
-    STATE, THREADS, THREADS_BY_TIME, TIME_UNKNOWN, meta,
+    ACCOUNT_NUMBERS, ACCOUNTS, CHANGES, ChangeValue, DEAD_LETTERS, META_FEED, OPERATION_ACCOUNT_ERASED,
+    OPERATION_ADDED, OPERATION_PERSON_ERASED, OPERATION_UPDATED, RECORD_KEYS, RECORDS, STANDINGS, STATE,
+    THREADS, THREADS_BY_TIME, TIME_UNKNOWN, meta,
 };
 
 /// The list number in the cursors of [`Query::threads`]; those of records carry their kind's.
@@ -57,7 +61,7 @@ impl Query {
     pub fn totals(&self) -> Result<Totals, StoreError> {
         let state = self.state()?;
         Ok(Totals {
-            accounts: u64::from(state.accounts),
+            accounts: u64::from(state.accounts - state.accounts_erased.min(state.accounts)),
             records: KindCounts::from_array(state.records),
             dead_letters: state.dead_letters,
             changes: state.changes,
@@ -66,6 +70,7 @@ impl Query {
             unchanged: state.unchanged,
             rejected: state.rejected,
             fenced: state.fenced,
+            discarded: state.discarded,
             last_received: state.last_received.map(UnixMs),
             last_update: state.last_update.map(UnixMs),
             position: (state.incarnation > 0)
@@ -80,9 +85,13 @@ impl Query {
     /// [`StoreError`] where the file cannot be read.
     pub fn accounts(&self) -> Result<Vec<AccountRow>, StoreError> {
         let Some(numbers) = self.table(ACCOUNT_NUMBERS)? else { return Ok(Vec::new()) };
+        let standings = self.table(STANDINGS)?;
         let mut rows = Vec::new();
         for entry in numbers.iter()? {
-            rows.extend(self.account_state(entry?.1.value())?.map(account_row));
+            let (name, number) = entry?;
+            let Some(state) = self.account_state(number.value())? else { continue };
+            let standing = standings.as_ref().map(|table| Standing::read(table, name.value())).transpose()?;
+            rows.push(account_row(state, standing.unwrap_or_default()));
         }
         Ok(rows)
     }
@@ -93,7 +102,8 @@ impl Query {
     /// [`StoreError`] where the file cannot be read.
     pub fn account(&self, id: &AccountId) -> Result<Option<AccountRow>, StoreError> {
         let Some(number) = self.account_number(id)? else { return Ok(None) };
-        Ok(self.account_state(number)?.map(account_row))
+        let standing = self.standing(id)?;
+        Ok(self.account_state(number)?.map(|state| account_row(state, standing)))
     }
 
     /// One page of an account's records of one kind.
@@ -216,25 +226,23 @@ impl Query {
         let Some(table) = self.table(CHANGES)? else { return Ok(Vec::new()) };
         let mut accounts: HashMap<u32, AccountId> = HashMap::new();
         let mut rows = Vec::new();
-        for entry in table.range((Bound::Excluded(after), Bound::Unbounded))?.take(limit.min(PAGE_ROWS_MAX)) {
+        for entry in table.range((Bound::Excluded(after), Bound::Unbounded))? {
+            if rows.len() == limit.min(PAGE_ROWS_MAX) {
+                break;
+            }
             let (n, value) = entry?;
-            let (at, account, kind, operation, changed, bytes) = value.value();
-            let account = match accounts.get(&account) {
+            let (_, number, _, operation, _, bytes) = value.value();
+            let account = match accounts.get(&number) {
+                _ if operation == OPERATION_ACCOUNT_ERASED => erased_account(bytes)?,
                 Some(id) => id.clone(),
-                None => {
-                    let state = self.account_state(account)?;
-                    let id = state.ok_or_else(|| damaged("accounts-1", &"an account is missing"))?.id;
-                    accounts.entry(account).or_insert(id).clone()
-                }
+                None => match self.account_state(number)? {
+                    Some(state) => accounts.entry(number).or_insert(state.id).clone(),
+                    // On its way out.
+                    None if self.is_being_erased(number)? => continue,
+                    None => return Err(damaged("accounts-1", &"an account is missing")),
+                },
             };
-            rows.push(ChangeRow {
-                n: n.value(),
-                at: UnixMs(at),
-                account,
-                operation: if operation == OPERATION_ADDED { Operation::Added } else { Operation::Updated },
-                changed: changed.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect(),
-                record: codec::decode_record(codec::kind("changes-1", kind)?, bytes)?,
-            });
+            rows.push(change_row(n.value(), account, value.value())?);
         }
         Ok(rows)
     }
@@ -244,10 +252,13 @@ impl Query {
     /// # Errors
     /// [`StoreError`] where the file cannot be read.
     pub fn change_bounds(&self) -> Result<ChangeBounds, StoreError> {
-        let newest = self.state()?.changes;
-        let oldest = match self.table(CHANGES)? {
-            Some(table) => table.first()?.map_or(newest + 1, |(n, _)| n.value()),
-            None => newest + 1,
+        let state = self.state()?;
+        let newest = state.changes;
+        let oldest = match (state.changes_trimmed, self.table(CHANGES)?) {
+            // What was erased since leaves a gap, over which one reads on; what was trimmed must be read anew.
+            (Some(trimmed), _) => trimmed + 1,
+            (None, Some(table)) => table.first()?.map_or(newest + 1, |(n, _)| n.value()),
+            (None, None) => newest + 1,
         };
         Ok(ChangeBounds { feed: self.feed()?, oldest, newest })
     }
@@ -284,7 +295,7 @@ impl Query {
         meta(&self.txn, META_FEED)?.map(FeedId).ok_or_else(|| damaged("meta-1", &"the feed's id is missing"))
     }
 
-    fn account_number(&self, id: &AccountId) -> Result<Option<u32>, StoreError> {
+    pub(crate) fn account_number(&self, id: &AccountId) -> Result<Option<u32>, StoreError> {
         let Some(table) = self.table(ACCOUNT_NUMBERS)? else { return Ok(None) };
         Ok(table.get(id.to_string().as_str())?.map(|number| number.value()))
     }
@@ -295,7 +306,7 @@ impl Query {
     }
 
     /// Opens a table; `None` before the first batch created it.
-    fn table<K: redb::Key, V: redb::Value>(
+    pub(crate) fn table<K: redb::Key, V: redb::Value>(
         &self,
         definition: TableDefinition<'static, K, V>,
     ) -> Result<Option<ReadOnlyTable<K, V>>, StoreError> {
@@ -306,6 +317,9 @@ impl Query {
         }
     }
 }
+
+/// A row of the change log as it is read.
+type ChangeRef<'a> = <ChangeValue as redb::Value>::SelfType<'a>;
 
 /// Gathers rows up to a limit, and the cursor of the last if there are more.
 struct PageBuilder<T> {
@@ -347,9 +361,39 @@ fn cursor_kind(cursor: &PageCursor) -> Result<u8, StoreError> {
     kind.ok_or_else(|| StoreError::BadCursor(cursor.to_string()))
 }
 
-fn account_row(state: AccountState) -> AccountRow {
+fn change_row(n: u64, account: AccountId, value: ChangeRef<'_>) -> Result<ChangeRow, StoreError> {
+    let (at, _, kind, operation, changed, bytes) = value;
+    let operation = match operation {
+        OPERATION_ADDED => Operation::Added,
+        OPERATION_UPDATED => Operation::Updated,
+        OPERATION_ACCOUNT_ERASED => Operation::AccountErased,
+        OPERATION_PERSON_ERASED => Operation::PersonErased(erased_person(bytes)?),
+        other => return Err(damaged("changes-1", &format!("no operation {other}"))),
+    };
+    let record = match operation {
+        Operation::AccountErased | Operation::PersonErased(_) => None,
+        _ => Some(codec::decode_record(codec::kind("changes-1", kind)?, bytes)?),
+    };
+    let changed = changed.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect();
+    Ok(ChangeRow { n, at: UnixMs(at), account, operation, changed, record })
+}
+
+fn erased_account(bytes: &[u8]) -> Result<AccountId, StoreError> {
+    let name = std::str::from_utf8(bytes).map_err(|error| damaged("changes-1", &error))?;
+    AccountId::parse(name).map_err(|error| damaged("changes-1", &error))
+}
+
+fn erased_person(bytes: &[u8]) -> Result<Erasure, StoreError> {
+    let numbers = bytes.split_first_chunk().zip(bytes.last_chunk()).filter(|_| bytes.len() == 24);
+    let ((person, _), at) = numbers.ok_or_else(|| damaged("changes-1", &"an erasure of another length"))?;
+    let person = PersonHash::from_number(u128::from_be_bytes(*person));
+    Ok(Erasure { person, at: UnixMs(i64::from_be_bytes(*at)) })
+}
+
+fn account_row(state: AccountState, standing: Standing) -> AccountRow {
     AccountRow {
         id: state.id,
+        standing,
         epoch: state.epoch,
         seq: state.seq,
         records: KindCounts::from_array(state.records),

@@ -4,10 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use snapfleet_protocol::{AccountId, Record, RecordId, RecordKind, UnixMs};
+use snapfleet_protocol::{AccountId, Erasure, Record, RecordId, RecordKind, UnixMs};
 
 use super::batch::KindCounts;
 use super::error::StoreError;
+use super::standing::Standing;
 
 /// Where the store stands in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct Totals {
     pub dead_letters: u64,
     /// The number of the newest change, which is how many there have ever been.
     pub changes: u64,
-    /// Deliveries taken from the stream: `applied + rejected + fenced`.
+    /// Deliveries taken from the stream: `applied + rejected + fenced + discarded`.
     pub received: u64,
     /// Snapshots applied.
     pub applied: u64,
@@ -49,6 +50,8 @@ pub struct Totals {
     pub rejected: u64,
     /// Deliveries rejected because their holder's term was over.
     pub fenced: u64,
+    /// Deliveries of which nothing is kept, because their account was erased or has begun anew.
+    pub discarded: u64,
     /// When the broker stored the newest delivery that was taken.
     pub last_received: Option<UnixMs>,
     /// When a record was last added or changed, by the master's clock.
@@ -64,6 +67,8 @@ pub struct Totals {
 pub struct AccountRow {
     /// The account.
     pub id: AccountId,
+    /// Whether it is captured still; never erased, since then nothing is left.
+    pub standing: Standing,
     /// The newest term seen.
     pub epoch: u64,
     /// The last snapshot of that term.
@@ -154,13 +159,17 @@ pub struct ThreadRow {
     pub count: u64,
 }
 
-/// What happened to a record.
+/// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// It is new.
+    /// A record is new.
     Added,
-    /// Something of it changed.
+    /// Something of a record changed.
     Updated,
+    /// The account was erased: whoever keeps something of it deletes that.
+    AccountErased,
+    /// A person was erased: whoever keeps records that the erasure covers deletes them.
+    PersonErased(Erasure),
 }
 
 impl Operation {
@@ -170,25 +179,27 @@ impl Operation {
         match self {
             Operation::Added => "added",
             Operation::Updated => "updated",
+            Operation::AccountErased => "account_erased",
+            Operation::PersonErased(_) => "person_erased",
         }
     }
 }
 
-/// One entry of the change log.
+/// One entry of the change log. What was logged of erased records is gone from it: numbers may be missing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangeRow {
-    /// Its number, one more than the change before it.
+    /// Its number, higher than that of the change before it.
     pub n: u64,
     /// When it was committed, by the master's clock.
     pub at: UnixMs,
-    /// Whose record it is.
+    /// Whose record it is, or which account it is about.
     pub account: AccountId,
     /// What happened.
     pub operation: Operation,
     /// The fields that changed; empty for an added record.
     pub changed: Vec<String>,
-    /// The record as of this change.
-    pub record: Record,
+    /// The record as of this change; `None` where something was erased.
+    pub record: Option<Record>,
 }
 
 /// What the change log still holds.

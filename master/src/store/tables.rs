@@ -14,7 +14,10 @@ use super::error::StoreError;
 pub(crate) const TIME_UNKNOWN: i64 = i64::MIN;
 
 /// The format of the store as a whole; a master refuses a store of a higher one.
-pub(crate) const FORMAT: u64 = 1;
+///
+/// 1: the first. 2: accounts and persons may be erased; a store of format 1 becomes one of format 2 when it is opened
+/// for writing, since a master that knows nothing of erasures would bring back what was erased.
+pub(crate) const FORMAT: u64 = 2;
 /// What tells our files from other programs'.
 pub(crate) const MAGIC: &str = "snapfleet-master";
 
@@ -73,12 +76,52 @@ pub(crate) const CHANGES: TableDefinition<'static, u64, ChangeValue> = TableDefi
 pub(crate) const OPERATION_ADDED: u8 = 1;
 /// The operation of a [`ChangeValue`]: something of the record changed.
 pub(crate) const OPERATION_UPDATED: u8 = 2;
+/// The operation of a [`ChangeValue`]: an account was erased. Its account and kind are 0, its record is the account as
+/// text: nothing else of the account is left.
+pub(crate) const OPERATION_ACCOUNT_ERASED: u8 = 3;
+/// The operation of a [`ChangeValue`]: a person was erased. Its kind is 0, its record is the person's hash and the
+/// time up to which their records went, both big-endian.
+pub(crate) const OPERATION_PERSON_ERASED: u8 = 4;
 
 /// (time, stream incarnation, stream sequence, subject, headers, error, bytes).
 pub(crate) type DeadLetterValue = (i64, u64, u64, &'static str, &'static str, &'static str, &'static [u8]);
 /// Deliveries that could not be applied, by number.
 pub(crate) const DEAD_LETTERS: TableDefinition<'static, u64, DeadLetterValue> =
     TableDefinition::new("dead-letters-1");
+
+/// (standing, time of the end, incarnation and sequence up to which nothing is taken in). The standing is one of
+/// `STANDING_*`; what it does not use is 0. An account that was erased and is active again keeps the time: what is
+/// refused of it belongs to what was erased.
+pub(crate) type StandingValue = (u8, i64, u64, u64);
+/// `<platform>.<account>` to its standing, where that is not simply active.
+pub(crate) const STANDINGS: TableDefinition<'static, &'static str, StandingValue> =
+    TableDefinition::new("standings-1");
+/// The standing of a [`StandingValue`]: captured.
+pub(crate) const STANDING_ACTIVE: u8 = 1;
+/// The standing of a [`StandingValue`]: its rows stay, nothing new is taken in.
+pub(crate) const STANDING_REMOVED: u8 = 2;
+/// The standing of a [`StandingValue`]: nothing of it stays, nothing is taken in.
+pub(crate) const STANDING_ERASED: u8 = 3;
+
+/// (number that it had, 0 if none; account): an erased account of which rows are still being deleted.
+pub(crate) const ERASING: TableDefinition<'static, (u32, &'static str), ()> =
+    TableDefinition::new("erasing-1");
+
+/// (time up to which the person's records go, whether rows are still to be deleted for it).
+pub(crate) type ErasureValue = (i64, bool);
+/// (account, person's hash): an erased person.
+pub(crate) const ERASURES: TableDefinition<'static, (&'static str, u128), ErasureValue> =
+    TableDefinition::new("erasures-1");
+
+/// (account, hash of kind and id) to the time of the erasure: records that went with a person. A later one under the
+/// id that says neither whose nor when it is, is that record again.
+pub(crate) const ERASED_RECORDS: TableDefinition<'static, (u32, u128), i64> =
+    TableDefinition::new("erased-records-1");
+
+/// `<platform>.<account>` to (incarnation, sequence): what is erased may be in the stream on the account's subject, up
+/// to there.
+pub(crate) const PURGES: TableDefinition<'static, &'static str, (u64, u64)> =
+    TableDefinition::new("purges-1");
 
 /// All tables that a batch may touch, open in its transaction.
 pub(crate) struct Tables<'txn> {
@@ -91,6 +134,11 @@ pub(crate) struct Tables<'txn> {
     pub(crate) threads_by_time: Table<'txn, ThreadTimeKey, ()>,
     pub(crate) changes: Table<'txn, u64, ChangeValue>,
     pub(crate) dead_letters: Table<'txn, u64, DeadLetterValue>,
+    pub(crate) standings: Table<'txn, &'static str, StandingValue>,
+    pub(crate) erasing: Table<'txn, (u32, &'static str), ()>,
+    pub(crate) erasures: Table<'txn, (&'static str, u128), ErasureValue>,
+    pub(crate) erased_records: Table<'txn, (u32, u128), i64>,
+    pub(crate) purges: Table<'txn, &'static str, (u64, u64)>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -106,6 +154,11 @@ impl<'txn> Tables<'txn> {
             threads_by_time: txn.open_table(THREADS_BY_TIME)?,
             changes: txn.open_table(CHANGES)?,
             dead_letters: txn.open_table(DEAD_LETTERS)?,
+            standings: txn.open_table(STANDINGS)?,
+            erasing: txn.open_table(ERASING)?,
+            erasures: txn.open_table(ERASURES)?,
+            erased_records: txn.open_table(ERASED_RECORDS)?,
+            purges: txn.open_table(PURGES)?,
         })
     }
 }

@@ -5,9 +5,10 @@ use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use serde_json::Value;
+use snapfleet_master::accounts::Configured;
 use snapfleet_master::api::{ApiSettings, ApiState, Live, router};
 use snapfleet_master::store::{DataStore, Delivery};
-use snapfleet_protocol::Snapshot;
+use snapfleet_protocol::{AccountConfig, AccountEntry, Snapshot};
 use snapfleet_testkit::sample;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -103,10 +104,23 @@ pub(crate) fn inbox(account: &str) -> Snapshot {
     snapshot
 }
 
+/// Puts an account among those that are to be captured, without a broker.
+pub(crate) fn configure(served: &Served, account: &str, config: AccountConfig) {
+    let entry = AccountEntry::Active(config);
+    let configured = Configured { revision: 1, changed_at: Some(sample::BASE), entry };
+    served.live.note(|moment| {
+        moment.accounts.note(sample::account(account), configured);
+        moment.accounts.note_complete();
+    });
+}
+
 /// Served with two accounts of the same content.
 pub(crate) async fn filled() -> Served {
     let mut served = Served::start();
     served.apply(&inbox("demo.a")).await;
     served.apply(&inbox("demo.b")).await;
+    for account in ["demo.a", "demo.b"] {
+        configure(&served, account, AccountConfig::default());
+    }
     served
 }

@@ -29,6 +29,8 @@ pub(crate) struct Health {
     undriven: Option<String>,
     /// Why nothing goes through to the stream.
     unpublished: Option<String>,
+    /// Why the account is not held at the moment, where it was before.
+    cut_off: Option<String>,
 }
 
 impl Health {
@@ -43,6 +45,7 @@ impl Health {
             failing: BTreeMap::new(),
             undriven: None,
             unpublished: None,
+            cut_off: None,
         }
     }
 
@@ -93,8 +96,19 @@ impl Health {
         self.unpublished = reason;
     }
 
+    /// Why the account is not held at the moment; `None` once it is again. Its pages were left alone meanwhile.
+    pub(crate) fn cut_off(&mut self, reason: Option<String>) {
+        if reason.is_none() && self.cut_off.is_some() {
+            self.sign_of_life = Instant::now();
+        }
+        self.cut_off = reason;
+    }
+
     /// What all of it together means, worst first.
     pub(crate) fn state(&self) -> (AccountState, Option<String>) {
+        if let Some(reason) = &self.cut_off {
+            return (AccountState::CutOff, Some(reason.clone()));
+        }
         if let Some(reason) = &self.undriven {
             return (AccountState::Failing, Some(format!("its pages cannot be driven: {reason}")));
         }

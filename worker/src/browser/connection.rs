@@ -12,8 +12,10 @@ use chromiumoxide::cdp::browser_protocol::target::{CreateBrowserContextParams, D
 use chromiumoxide::error::CdpError;
 use chromiumoxide::handler::{Handler, HandlerConfig};
 use futures_util::StreamExt;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::memory::Counted;
 use super::process::Process;
 use super::profile::Profile;
 use super::{BrowserConfig, BrowserError};
@@ -53,7 +55,12 @@ pub struct Browser {
     process: Process,
     died: CancellationToken,
     cleaned: CancellationToken,
+    /// Cancelled when it is to be replaced: its users let go of it.
+    retired: CancellationToken,
+    /// How many contexts are open.
+    contexts: watch::Sender<usize>,
     call_timeout: Duration,
+    page_bytes_max: u64,
     clock: Clock,
 }
 
@@ -78,8 +85,17 @@ impl Browser {
         let cleaned = CancellationToken::new();
         tokio::spawn(poll_handler(handler, died.clone()));
         tokio::spawn(clean_up(process.exited().clone(), died.clone(), cleaned.clone(), profile));
-        let browser =
-            Self { cdp, process, died, cleaned, call_timeout: config.call_timeout, clock: Clock::default() };
+        let browser = Self {
+            cdp,
+            process,
+            died,
+            cleaned,
+            retired: CancellationToken::new(),
+            contexts: watch::Sender::new(0),
+            call_timeout: config.call_timeout,
+            page_bytes_max: config.page_bytes_max,
+            clock: Clock::default(),
+        };
         match browser.call("browser version", browser.cdp.version()).await {
             Ok(version) => {
                 tracing::info!(
@@ -108,6 +124,35 @@ impl Browser {
     /// Waits until the browser dies.
     pub async fn died(&self) {
         self.died.cancelled().await;
+    }
+
+    /// Waits until the browser is to be replaced: whoever uses it is to let go of it.
+    pub async fn retired(&self) {
+        self.retired.cancelled().await;
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    pub(super) fn death(&self) -> &CancellationToken {
+        &self.died
+    }
+
+    /// How many contexts are open in it.
+    pub(super) fn contexts(&self) -> usize {
+        *self.contexts.borrow()
+    }
+
+    /// Waits until no context is open in it.
+    pub(super) async fn unused(&self) {
+        // The sender is ours, so this does not fail.
+        let _ = self.contexts.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// The most memory that a page may take, in bytes.
+    pub(super) fn page_bytes_max(&self) -> u64 {
+        self.page_bytes_max
     }
 
     pub(crate) fn call_timeout(&self) -> Duration {
@@ -156,7 +201,12 @@ impl Browser {
     pub(crate) async fn new_context(self: &Arc<Self>) -> Result<Context, CallError> {
         let params = CreateBrowserContextParams::builder().dispose_on_detach(true).build();
         let id = self.call("new browser context", self.cdp.create_browser_context(params)).await?;
-        Ok(Context { browser: Arc::clone(self), id: Some(id), has_service_worker: CancellationToken::new() })
+        Ok(Context {
+            browser: Arc::clone(self),
+            id: Some(id),
+            has_service_worker: CancellationToken::new(),
+            _counted: Counted::new(&self.contexts),
+        })
     }
 
     /// Asks it to close, kills it if it does not, and waits until it and its profile are gone.
@@ -244,6 +294,7 @@ pub(crate) struct Context {
     browser: Arc<Browser>,
     id: Option<BrowserContextId>,
     has_service_worker: CancellationToken,
+    _counted: Counted,
 }
 
 impl Context {

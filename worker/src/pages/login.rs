@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::LoginPlan;
 use crate::browser::{CallError, Tab};
 use crate::capture::{PageReport, Reporter, ReportsClosed};
+use crate::steering::Steering;
 
 /// Attempts to log in, one after another.
 pub(super) const ATTEMPTS_MAX: u32 = 3;
@@ -68,12 +69,21 @@ pub(super) enum LoginError {
     Call(#[from] CallError),
     #[error(transparent)]
     Closed(#[from] ReportsClosed),
+    /// The session that the context was filled with is not logged in.
+    #[error("the restored session is logged out")]
+    SessionRefused,
 }
 
 /// The login of one account.
 #[derive(Debug)]
 pub(super) struct Login {
     plan: LoginPlan,
+    /// The context was filled with a session: if it turns out to be logged out, another is to be tried, not the form.
+    restored: bool,
+    /// Why the form is left alone.
+    no_form: Option<String>,
+    /// Nothing is typed while the account is not held.
+    steering: Steering,
     state: Mutex<State>,
 }
 
@@ -86,8 +96,19 @@ struct State {
 }
 
 impl Login {
-    pub(super) fn new(plan: LoginPlan) -> Self {
-        Self { plan, state: Mutex::default() }
+    pub(super) fn new(plan: LoginPlan, restored: bool, no_form: Option<String>, steering: Steering) -> Self {
+        Self { plan, restored, no_form, steering, state: Mutex::default() }
+    }
+
+    /// The number of the login that stands; `None` while the account is not known to be logged in.
+    pub(super) async fn standing(&self) -> Option<u64> {
+        let state = self.state.lock().await;
+        (state.known == Some(true)).then_some(state.logins)
+    }
+
+    /// Whether the tab shows a logged-in account right now.
+    pub(super) async fn is_in(&self, tab: &Tab) -> Result<bool, CallError> {
+        Ok(self.view(tab).await?.marker == Marker::In)
     }
 
     /// How many logins there were: to be asked before a load and handed to [`Login::settle`] after it.
@@ -140,22 +161,40 @@ impl Login {
             // Another page logged in since this one was loaded.
             return Ok(Standing::JustIn);
         }
+        if self.restored && state.known.is_none() {
+            // A page may show its form for a moment before its script knows better.
+            tokio::time::sleep(REFUSED_AFTER).await;
+            if self.is_in(tab).await? {
+                self.note_in(&mut state, reporter).await?;
+                return Ok(Standing::In);
+            }
+            return Err(LoginError::SessionRefused);
+        }
         if state.known == Some(true) {
             self.note_out(&mut state, reporter, "the session has ended: the login form is shown").await?;
         }
-        let Some(submit) = self.plan.submit.clone() else {
-            if state.known != Some(false) {
-                let reason =
-                    "the login form is shown and the platform gives no way to fill it in: log in by hand";
-                self.note_out(&mut state, reporter, reason).await?;
+        let submit = match (&self.no_form, &self.plan.submit) {
+            (None, Some(submit)) => Ok(submit.clone()),
+            (Some(reason), _) => Err(reason.as_str()),
+            (None, None) => {
+                Err("the login form is shown and the platform gives no way to fill it in: log in by hand")
             }
-            return Ok(Standing::Out);
+        };
+        let submit = match submit {
+            Ok(submit) => submit,
+            Err(reason) => {
+                if state.known != Some(false) {
+                    self.note_out(&mut state, reporter, reason).await?;
+                }
+                return Ok(Standing::Out);
+            }
         };
         if state.no_attempt_before.is_some_and(|until| Instant::now() < until) {
             return Ok(Standing::Out);
         }
         let mut reason = String::new();
         for attempt in 1..=ATTEMPTS_MAX {
+            self.steering.may_drive().await;
             match self.attempt(tab, &submit).await {
                 Ok(()) => {
                     state.logins += 1;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::login::{LoginError, Standing};
 use super::{Drive, PageEnd, PagePlan, scroll};
-use crate::browser::{Backoff, CallError, Tab};
+use crate::browser::{Backoff, CallError, Tab, over_page_limit};
 use crate::capture::{PageReport, ReportsClosed, Tap};
 
 /// How long a page may take to its load event; then it is used as far as it came.
@@ -29,6 +29,8 @@ const REFRESH_MIN: Duration = Duration::from_secs(1);
 const REFRESH_JITTER: f64 = 0.1;
 /// Loads in a row because another page logged in, after which it is left at that.
 const RELOADS_MAX: u32 = 3;
+/// How long the session may take to be read when the account is let go.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a visit to the page ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,8 @@ enum Trouble {
     Tab(String),
     #[error("the browser died")]
     BrowserDied,
+    #[error("the restored session is logged out")]
+    SessionRefused,
     #[error(transparent)]
     Closed(#[from] ReportsClosed),
 }
@@ -60,6 +64,7 @@ impl From<LoginError> for Trouble {
         match error {
             LoginError::Call(error) => error.into(),
             LoginError::Closed(error) => error.into(),
+            LoginError::SessionRefused => Self::SessionRefused,
         }
     }
 }
@@ -74,6 +79,7 @@ pub(super) async fn drive_page(drive: Arc<Drive>, plan: PagePlan) -> Result<(), 
         };
         match trouble {
             Trouble::BrowserDied => return Err(PageEnd::BrowserDied),
+            Trouble::SessionRefused => return Err(PageEnd::SessionRefused),
             Trouble::Closed(closed) => return Err(closed.into()),
             Trouble::Page(reason) | Trouble::Tab(reason) => drive.failed(&plan, reason).await?,
         }
@@ -85,7 +91,7 @@ async fn live_tab(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Resu
     let opened = tokio::select! {
         biased;
         () = drive.stop.cancelled() => return Ok(()),
-        opened = open(drive, backoff) => opened,
+        opened = open(drive, plan, backoff) => opened,
     };
     // What the browser refuses here is the tab's fault, never the page's.
     let (tab, tap) = opened.map_err(|error| match error {
@@ -97,14 +103,37 @@ async fn live_tab(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Resu
         () = drive.stop.cancelled() => Ok(()),
         outcome = visits(drive, plan, &tab, backoff) => outcome,
     };
-    tap.finish().await;
+    tokio::join!(tap.finish(), leave_session(drive, plan, &tab, &outcome));
     tab.close().await;
     outcome
 }
 
-async fn open(drive: &Drive, backoff: &mut Backoff) -> Result<(Tab, Tap), CallError> {
+/// Leaves the session as it is when the account is let go.
+async fn leave_session(drive: &Drive, plan: &PagePlan, tab: &Tab, outcome: &Result<(), Trouble>) {
+    if outcome.is_err() {
+        return;
+    }
+    let error = match tokio::time::timeout(LEAVE_TIMEOUT, drive.keep_session(plan, tab, true)).await {
+        Ok(Ok(()) | Err(CallError::Died)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", LEAVE_TIMEOUT.as_secs()),
+    };
+    tracing::warn!(account.id = %drive.reporter.account(), page.name = plan.name, error, "the session's last state is not known");
+}
+
+async fn open(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Result<(Tab, Tap), CallError> {
     backoff.wait().await;
     let tab = Tab::open(&drive.context).await?;
+    match drive.carried.fill_tab(&tab, &plan.name).await {
+        Ok(()) => {}
+        Err(error @ CallError::Refused { .. }) => {
+            tracing::warn!(account.id = %drive.reporter.account(), page.name = plan.name, %error, "session storage is not restored");
+        }
+        Err(error) => {
+            tab.close().await;
+            return Err(error);
+        }
+    }
     match Tap::start(&tab, Arc::clone(&drive.rules), Arc::clone(&drive.reporter)).await {
         Ok(tap) => Ok((tab, tap)),
         Err(error) => {
@@ -118,10 +147,14 @@ async fn open(drive: &Drive, backoff: &mut Backoff) -> Result<(Tab, Tap), CallEr
 async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff) -> Result<(), Trouble> {
     let mut crashes = tab.crashes();
     let mut failures = 0;
+    let mut too_large = std::pin::pin!(over_page_limit(tab));
     loop {
         let ended = tokio::select! {
             biased;
             () = crash(&mut crashes) => Err(Trouble::Page("its renderer crashed".into())),
+            bytes = &mut too_large => Err(Trouble::Tab(format!(
+                "its scripts take {} MiB of memory, more than they may; it gets a new tab", bytes >> 20
+            ))),
             ended = visit(drive, plan, tab) => ended,
         };
         match ended {
@@ -145,9 +178,12 @@ async fn crash(crashes: &mut watch::Receiver<u64>) {
 
 /// One load of the page, and then whatever happens until the next one is due.
 async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> {
+    // What is asked for from here on wants a later load than this one.
+    let mut asked = drive.steering.from_now_on();
     let (mut logins, mut told) = load_logged_in(drive, plan, tab).await?;
+    drive.keep_session(plan, tab, false).await?;
     if let Some(scroll_plan) = &plan.scroll {
-        scroll::scroll(tab, scroll_plan, drive.reporter.account(), &plan.name).await?;
+        scroll::scroll(tab, scroll_plan, &drive.steering, drive.reporter.account(), &plan.name).await?;
     }
     let due = plan.refresh.map(|refresh| {
         Instant::now()
@@ -158,10 +194,16 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
         if let Some(due) = due
             && due <= look_at
         {
-            tokio::time::sleep_until(due).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = asked.refresh() => {}
+            }
             return Ok(());
         }
-        tokio::time::sleep_until(look_at).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(look_at) => {}
+            () = asked.refresh() => return Ok(()),
+        }
         let Some(login) = &drive.login else {
             tab.evaluate::<bool>("ask whether the page lives", "true".into()).await?;
             continue;
@@ -177,6 +219,7 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
             drive.loaded(plan).await?;
             told = true;
         }
+        drive.keep_session(plan, tab, false).await?;
     }
 }
 
@@ -228,6 +271,7 @@ async fn look_at_load(tab: &Tab) -> Result<Loaded, CallError> {
 }
 
 async fn load(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> {
+    drive.steering.may_drive().await;
     let slow = match tab.goto(&plan.url, LOAD_TIMEOUT).await {
         Ok(()) => false,
         Err(CallError::Timeout { .. }) => true,
@@ -259,6 +303,19 @@ async fn shows(tab: &Tab, plan: &PagePlan) -> Result<bool, Trouble> {
 }
 
 impl Drive {
+    /// Leaves what the tab shows of the session, where it is time; what the page refuses is asked again later.
+    async fn keep_session(&self, plan: &PagePlan, tab: &Tab, last: bool) -> Result<(), CallError> {
+        let Some(login) = &self.login else { return Ok(()) };
+        let (context, account) = (&self.context, self.reporter.account());
+        match self.carried.gather((context, tab, &plan.name), login, account, last).await {
+            Err(error @ CallError::Refused { .. }) => {
+                tracing::warn!(account.id = %account, page.name = plan.name, %error, "the session cannot be read now");
+                Ok(())
+            }
+            gathered => gathered,
+        }
+    }
+
     async fn loaded(&self, plan: &PagePlan) -> Result<(), ReportsClosed> {
         self.reporter.send(PageReport::PageLoaded { page: plan.name.clone() }).await
     }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::ScrollPlan;
 use crate::browser::{CallError, Tab};
+use crate::steering::Steering;
 
 /// How long nothing may move before the end is believed, where the plan names no end. The page fetches meanwhile.
 const STILL_MAX: Duration = Duration::from_secs(3);
@@ -28,6 +29,7 @@ struct Step {
 pub(super) async fn scroll(
     tab: &Tab,
     plan: &ScrollPlan,
+    steering: &Steering,
     account: &AccountId,
     page: &str,
 ) -> Result<(), CallError> {
@@ -36,6 +38,7 @@ pub(super) async fn scroll(
     let (mut last, mut moved_at, mut steps) = ((-1.0, -1.0), Instant::now(), 0);
     let mut found = false;
     while steps < plan.steps_max && moved_at.elapsed() < still_max {
+        steering.may_drive().await;
         let step: Step = tab.evaluate("scroll", script.clone()).await?;
         found |= step.found;
         if step.done {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use snapfleet_protocol::AccountId;
 use snapfleet_worker::browser::{Browser, BrowserConfig, SharedBrowser, find_chromium};
 use snapfleet_worker::capture::{CaptureRule, PathPattern, Source};
-use snapfleet_worker::pages::{DriveError, LoginPlan, PagePlan, PageReport, drive_account};
+use snapfleet_worker::pages::{AccountPlan, DriveError, LoginPlan, PagePlan, PageReport, drive_account};
+use snapfleet_worker::session::SessionExchange;
+use snapfleet_worker::steering::Steering;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -64,10 +66,29 @@ impl Driven {
         login: Option<LoginPlan>,
         rules: Vec<CaptureRule>,
     ) -> Self {
+        Self::start_with(browser, account, pages, login, rules, SessionExchange::default())
+    }
+
+    pub(crate) fn start_with(
+        browser: Arc<Browser>,
+        account: &str,
+        pages: Vec<PagePlan>,
+        login: Option<LoginPlan>,
+        rules: Vec<CaptureRule>,
+        session: SessionExchange,
+    ) -> Self {
         let (sender, reports) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
         let account: AccountId = account.parse().unwrap();
-        let drive = drive_account(browser, account, pages, login, Arc::new(rules), sender, shutdown.clone());
+        let plan = AccountPlan {
+            account,
+            pages,
+            login,
+            rules: Arc::new(rules),
+            session,
+            steering: Steering::free(),
+        };
+        let drive = drive_account(browser, plan, sender, shutdown.clone());
         Self { reports, shutdown, task: tokio::spawn(drive) }
     }
 

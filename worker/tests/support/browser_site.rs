@@ -85,6 +85,7 @@ async fn page(
         "pushed" => PUSHED,
         "worker" => WORKER,
         "steady" => STEADY,
+        "growing" => GROWING,
         "identity" => IDENTITY,
         "hang" if shared.hung.fetch_add(1, Ordering::SeqCst) == 0 => HANG,
         "hang" => STEADY,
@@ -280,6 +281,15 @@ const SERVICE_WORKER: &str = "
 const STEADY: &str = "
     let n = 0;
     setInterval(() => fetch('/api/item?n=' + n++).then(answer => answer.text()), 200);
+";
+/// Like the steady one, and 300 MB of arrays.
+const GROWING: &str = "
+    let n = 0;
+    window.kept = [];
+    setInterval(() => {
+        fetch('/api/item?n=' + n++).then(answer => answer.text());
+        if (kept.length < 30) kept.push(new Array(1250000).fill(n + 0.5));
+    }, 200);
 ";
 const IDENTITY: &str = "
     const me = new URLSearchParams(location.search).get('me');

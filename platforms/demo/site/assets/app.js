@@ -11,6 +11,14 @@ const pollMs = Number(document.body.dataset.pollS) * 1000;
 const lists = [];
 let leaving = false;
 
+// What names this device for ever and this tab until it is closed, as platforms have it: a session that goes on shows
+// the same names.
+function named(storage) {
+  if (!storage.getItem("demo_name")) storage.setItem("demo_name", Math.random().toString(36).slice(2));
+  return storage.getItem("demo_name");
+}
+const names = { "x-demo-device": named(localStorage), "x-demo-tab": named(sessionStorage) };
+
 function say(text) { $("state").textContent = text; }
 
 function leave() {
@@ -22,7 +30,7 @@ function leave() {
 }
 
 async function ask(path, params) {
-  const response = await fetch(`${path}?${new URLSearchParams(params)}`);
+  const response = await fetch(`${path}?${new URLSearchParams(params)}`, { headers: names });
   const body = await response.json();
   if (body.status_code === 8) leave();
   if (body.status_code !== 0) throw new Error(`${path}: ${body.status_code} ${body.status_msg}`);

@@ -12,6 +12,7 @@ mod events;
 mod model;
 mod push;
 mod seed;
+mod sessions;
 mod site;
 mod text;
 mod truth;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{ACCOUNTS_MAX, Config};
 pub use events::EventKind;
+pub use sessions::Login;
 pub use site::{PushAnswer, Site};
 pub use web::router;
 

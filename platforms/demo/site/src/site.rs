@@ -1,12 +1,11 @@
 //! The whole site: its accounts, who is logged in, and what happens by itself. A handle that is cheap to clone; the
 //! web is a layer over it, and tests may use it directly.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fastrand::Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -15,10 +14,9 @@ use crate::account::Account;
 use crate::config::Config;
 use crate::events::EventKind;
 use crate::seed::seeded;
+use crate::sessions::{Login, Sessions};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// Sessions that the site remembers; a new login beyond it ends all earlier ones.
-const SESSIONS_MAX: usize = 10_000;
 
 /// What a push by hand answers.
 #[derive(Debug, Clone, Serialize)]
@@ -36,8 +34,7 @@ pub struct PushAnswer {
 struct Inner {
     config: Config,
     accounts: BTreeMap<String, Mutex<Account>>,
-    /// Session token to account name.
-    sessions: Mutex<HashMap<String, String>>,
+    sessions: Mutex<Sessions>,
     paused: AtomicBool,
 }
 
@@ -139,12 +136,24 @@ impl Site {
     /// sessions ended; `None`: no such account.
     #[must_use]
     pub fn expire(&self, account: &str) -> Option<usize> {
-        let mut sessions = locked(&self.0.sessions);
-        let before = sessions.len();
-        sessions.retain(|_, of| of != account);
-        let ended = before - sessions.len();
+        let ended = locked(&self.0.sessions).end(account, None);
         self.with(account, |account| account.listeners.cut())?;
         Some(ended)
+    }
+
+    /// Ends one session of `account`, named as in [`Site::logins`]; the push channels stay. Returns whether it was
+    /// open; `None`: no such account.
+    #[must_use]
+    pub fn expire_session(&self, account: &str, session: &str) -> Option<bool> {
+        self.0.accounts.get(account)?;
+        Some(locked(&self.0.sessions).end(account, Some(session)) > 0)
+    }
+
+    /// The logins of `account`, oldest first. `None`: no such account.
+    #[must_use]
+    pub fn logins(&self, account: &str) -> Option<Vec<Login>> {
+        self.0.accounts.get(account)?;
+        Some(locked(&self.0.sessions).of(account))
     }
 
     /// Checks name and password and opens a session. `None` when they do not fit.
@@ -152,19 +161,12 @@ impl Site {
         if !self.0.accounts.contains_key(name) || password != self.0.config.password {
             return None;
         }
-        let mut rng = Rng::new();
-        let token = format!("{:032x}", rng.u128(..));
-        let mut sessions = locked(&self.0.sessions);
-        if sessions.len() >= SESSIONS_MAX {
-            sessions.clear();
-        }
-        sessions.insert(token.clone(), name.to_owned());
-        Some(token)
+        Some(locked(&self.0.sessions).log_in(name))
     }
 
-    /// The account of a session, if it is still open.
-    pub(crate) fn session(&self, token: &str) -> Option<String> {
-        locked(&self.0.sessions).get(token).cloned()
+    /// The account of a session, if it is still open, which a request carried from a device and a tab.
+    pub(crate) fn session(&self, token: &str, device: Option<&str>, tab: Option<&str>) -> Option<String> {
+        locked(&self.0.sessions).seen(token, device, tab)
     }
 
     /// Ends every push channel.

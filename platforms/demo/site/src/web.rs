@@ -13,6 +13,9 @@ use crate::site::Site;
 
 /// The cookie that names the session.
 pub(crate) const SESSION_COOKIE: &str = "demo_sid";
+/// The headers in which the page names its device and its tab.
+const DEVICE_HEADER: &str = "x-demo-device";
+const TAB_HEADER: &str = "x-demo-tab";
 
 /// Every route of the site.
 pub fn router(site: Site) -> Router {
@@ -38,6 +41,7 @@ pub fn router(site: Site) -> Router {
         .route("/control/resume", post(control::resume))
         .route("/control/{account}/push", post(control::push))
         .route("/control/{account}/expire", post(control::expire))
+        .route("/control/{account}/logins", get(control::logins))
         .with_state(site)
 }
 
@@ -48,5 +52,6 @@ fn account_of(site: &Site, headers: &HeaderMap) -> Option<String> {
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find_map(|(name, value)| (name == SESSION_COOKIE).then_some(value))?;
-    site.session(token)
+    let named = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    site.session(token, named(DEVICE_HEADER), named(TAB_HEADER))
 }

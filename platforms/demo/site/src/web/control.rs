@@ -32,9 +32,30 @@ pub(super) async fn push(
     }
 }
 
-pub(super) async fn expire(site: State<Site>, Path(account): Path<String>) -> Response {
-    match site.expire(&account) {
+#[derive(Deserialize)]
+pub(super) struct Expiring {
+    /// One session of the account; all of them where it is left out.
+    session: Option<String>,
+}
+
+pub(super) async fn expire(
+    site: State<Site>,
+    Path(account): Path<String>,
+    expiring: Query<Expiring>,
+) -> Response {
+    let ended = match &expiring.session {
+        Some(session) => site.expire_session(&account, session).map(usize::from),
+        None => site.expire(&account),
+    };
+    match ended {
         Some(ended) => Json(json!({ "sessions_ended": ended })).into_response(),
+        None => unknown(&account),
+    }
+}
+
+pub(super) async fn logins(site: State<Site>, Path(account): Path<String>) -> Response {
+    match site.logins(&account) {
+        Some(logins) => Json(json!({ "logins": logins })).into_response(),
         None => unknown(&account),
     }
 }

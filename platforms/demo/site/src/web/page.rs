@@ -3,7 +3,7 @@
 use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::response::{AppendHeaders, Html, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::{SESSION_COOKIE, account_of};
@@ -48,8 +48,13 @@ pub(super) async fn inbox(site: State<Site>, headers: HeaderMap, asked: Query<As
 pub(super) async fn log_in(site: State<Site>, login: Form<Login>) -> Response {
     match site.log_in(&login.username, &login.password) {
         Some(token) => {
-            let cookie = format!("{SESSION_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax");
-            ([(header::SET_COOKIE, cookie)], Redirect::to("/creator/inbox")).into_response()
+            // The session ends with the browser; that somebody was here once is remembered for a year.
+            let cookies = [
+                format!("{SESSION_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax"),
+                "demo_known=1; Path=/; Max-Age=31536000; SameSite=Lax".to_owned(),
+            ];
+            let cookies = AppendHeaders(cookies.map(|cookie| (header::SET_COOKIE, cookie)));
+            (cookies, Redirect::to("/creator/inbox")).into_response()
         }
         None => Redirect::to("/creator/inbox?error=1").into_response(),
     }
