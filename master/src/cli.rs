@@ -1,5 +1,6 @@
-//! The commands that read: each asks a running master, or a store's file that no master has open, and writes to
-//! standard output what people and scripts make use of. Nothing here writes to the store.
+//! The commands: those that read ask a running master, or a store's file that no master has open, and those that change
+//! something ask a running master to. They write to standard output what people and scripts make use of. Nothing here
+//! writes to the store or speaks with the broker.
 
 mod accounts;
 mod changes;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use snapfleet_broker::{Broker, BrokerConfig, Outgoing, publish};
 use snapfleet_protocol::stream::{HEARTBEAT_TTL_S, WORKERS_PREFIX};
-use snapfleet_protocol::{Snapshot, encode_snapshot};
+use snapfleet_protocol::{Heartbeat, InstanceId, Snapshot, WorkerId, encode_snapshot};
 use snapfleet_testkit::{TestBroker, sample};
 use tokio_util::sync::CancellationToken;
 
@@ -326,13 +326,11 @@ fn a_master_serves_before_its_broker_is_there_and_stops_when_told() {
 
 /// Says once that worker `w1` runs; again after a moment while the broker is coming back.
 async fn beat(worker: &Broker) {
-    let heartbeat = serde_json::json!({
-        "instance": "w1", "host": "host-1", "pid": 1, "version": "0", "started_at": 0, "at": 0, "pages": 1,
-        "memory_bytes": 1, "accounts": [],
-    });
+    let (instance, worker_id) = (InstanceId::parse("w1").unwrap(), WorkerId::parse("worker").unwrap());
+    let heartbeat = Heartbeat { host: "host-1".to_owned(), ..Heartbeat::new(instance, worker_id) };
     let outgoing = Outgoing {
         subject: format!("{WORKERS_PREFIX}w1"),
-        payload: heartbeat.to_string().into_bytes().into(),
+        payload: serde_json::to_vec(&heartbeat).unwrap().into(),
         message_id: None,
         expected_last: None,
         ttl_s: Some(HEARTBEAT_TTL_S),

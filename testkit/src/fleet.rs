@@ -44,9 +44,12 @@ pub struct Fleet {
     pub workers: BTreeMap<String, Process>,
     /// The master.
     pub master: Option<Process>,
+    /// A replica of it.
+    pub replica: Option<Process>,
     simulated: Simulated,
     since_ms: u128,
     port: u16,
+    replica_port: u16,
     dir: TempDir,
 }
 
@@ -61,9 +64,11 @@ impl Fleet {
         Self {
             workers: BTreeMap::new(),
             master: None,
+            replica: None,
             simulated,
             since_ms: since.as_millis(),
             port: free_port(),
+            replica_port: free_port(),
             dir: tempfile::tempdir().expect("a temporary directory"),
         }
     }
@@ -75,11 +80,28 @@ impl Fleet {
     }
 
     /// Starts the master by a command that runs `snapfleet-master`.
-    pub fn start_master(&mut self, mut command: Command, broker: &str, arguments: &[&str]) {
-        command.arg("run").arg("--store").arg(self.dir.path().join("master.redb"));
-        command.args(["--listen", &format!("127.0.0.1:{}", self.port)]).args(arguments);
-        as_user(&mut command, "master", broker);
-        self.master = Some(Process::start(&mut command, &self.dir.path().join("master.log")));
+    pub fn start_master(&mut self, command: Command, broker: &str, arguments: &[&str]) {
+        self.master = Some(self.serve("master", command, self.port, broker, arguments));
+    }
+
+    /// Starts a replica of the master by a command that runs `snapfleet-master`.
+    pub fn start_replica(&mut self, command: Command, broker: &str) {
+        let arguments = ["--replica", "replica"];
+        self.replica = Some(self.serve("replica", command, self.replica_port, broker, &arguments));
+    }
+
+    fn serve(
+        &self,
+        user: &str,
+        mut command: Command,
+        port: u16,
+        broker: &str,
+        arguments: &[&str],
+    ) -> Process {
+        command.arg("run").arg("--store").arg(self.dir.path().join(format!("{user}.redb")));
+        command.args(["--listen", &format!("127.0.0.1:{port}")]).args(arguments);
+        as_user(&mut command, user, broker);
+        Process::start(&mut command, &self.dir.path().join(format!("{user}.log")))
     }
 
     /// Starts a worker by a command that runs `snapfleet-worker`; once more, if it runs.
@@ -132,15 +154,13 @@ impl Fleet {
 
     /// What the master answers below `/api/v1/`, if it answers well.
     pub async fn api(&self, path: &str) -> Option<Value> {
-        let http = reqwest::Client::builder().timeout(HTTP_TIMEOUT).build().ok()?;
-        let answer = http.get(format!("{}/api/v1/{path}", self.url())).send().await.ok()?;
-        if answer.status().is_success() { answer.json().await.ok() } else { None }
+        get(&format!("{}/api/v1/{path}", self.url())).await
     }
 
     /// The instance that captures each account, by the master's word; accounts that nobody captures are left out.
     pub async fn holders(&self) -> BTreeMap<String, String> {
         let mut holders = BTreeMap::new();
-        for row in self.rows("accounts").await.unwrap_or_default() {
+        for row in rows(&self.url(), "accounts").await.unwrap_or_default() {
             if let (Some(account), Some(worker), "capturing") =
                 (row["account"].as_str(), row["worker"].as_str(), row["state"].as_str().unwrap_or_default())
             {
@@ -171,14 +191,27 @@ impl Fleet {
         }
     }
 
-    /// Waits until the store shows exactly these records.
+    /// Waits until the master's store shows exactly these records.
     ///
     /// # Panics
     /// With the first differences, when `deadline` has passed; if something was added twice.
     pub async fn wait_until_stored(&self, deadline: Duration, truth: &Stored) {
+        self.wait_until_shown(&self.url(), deadline, truth).await;
+    }
+
+    /// Waits until the replica's store shows exactly these records.
+    ///
+    /// # Panics
+    /// As [`Fleet::wait_until_stored`].
+    pub async fn wait_until_replicated(&self, deadline: Duration, truth: &Stored) {
+        let url = format!("http://127.0.0.1:{}", self.replica_port);
+        self.wait_until_shown(&url, deadline, truth).await;
+    }
+
+    async fn wait_until_shown(&self, url: &str, deadline: Duration, truth: &Stored) {
         let started = Instant::now();
         loop {
-            let stored = self.stored().await.unwrap_or_default();
+            let stored = stored(url).await.unwrap_or_default();
             let differ = |key: &&(String, String, String)| stored.get(*key) != truth.get(*key);
             let differing: Vec<_> = truth.keys().chain(stored.keys()).filter(differ).take(5).collect();
             if differing.is_empty() {
@@ -195,46 +228,13 @@ impl Fleet {
         }
     }
 
-    /// What the store holds, as its change log tells it: each record added once, and from then on only changed.
-    ///
-    /// # Panics
-    /// If something was added twice, or changed without a change.
-    pub async fn stored(&self) -> Option<Stored> {
-        let mut stored = Stored::new();
-        for mut change in self.rows("changes").await? {
-            let text = |name: &str| change[name].as_str().unwrap_or_default().to_owned();
-            let key = (text("account"), text("kind"), text("id"));
-            let operation = text("operation");
-            let mut record = change["record"].take();
-            for field in ["account", "first_seen_at", "updated_at"] {
-                record.as_object_mut()?.remove(field);
-            }
-            let before = stored.insert(key.clone(), record.clone());
-            assert_eq!(before.is_none(), operation == "added", "{key:?} was {operation}");
-            assert_ne!(before.as_ref(), Some(&record), "{key:?} was {operation} and is as before");
-        }
-        Some(stored)
-    }
-
-    async fn rows(&self, path: &str) -> Option<Vec<Value>> {
-        let (mut rows, mut after) = (Vec::new(), String::new());
-        loop {
-            let page = self.api(&format!("{path}?limit={PAGE_ROWS}{after}")).await?;
-            let items = page["items"].as_array()?;
-            rows.extend(items.iter().cloned());
-            match page["next"].as_str() {
-                Some(next) if !items.is_empty() => after = format!("&after={}", encode(next)),
-                _ => return Some(rows),
-            }
-        }
-    }
-
     /// The last lines of each process.
     #[must_use]
     pub fn logs(&self) -> String {
         let mut logs = String::new();
-        let master = self.master.iter().map(|master| ("master", master));
-        for (name, process) in self.workers.iter().map(|(id, worker)| (id.as_str(), worker)).chain(master) {
+        let masters = [("master", &self.master), ("replica", &self.replica)];
+        let masters = masters.into_iter().filter_map(|(name, process)| Some((name, process.as_ref()?)));
+        for (name, process) in self.workers.iter().map(|(id, worker)| (id.as_str(), worker)).chain(masters) {
             let text = process.log();
             let tail: Vec<&str> = text.lines().rev().take(30).collect();
             logs += &format!("--- {name}\n");
@@ -255,4 +255,45 @@ fn as_user(command: &mut Command, user: &str, broker: &str) {
         .env("NATS_URL", broker)
         .env("SNAPFLEET_NATS_USER", user)
         .env("SNAPFLEET_NATS_PASSWORD", TestBroker::password(user));
+}
+
+/// What a store holds, as its change log tells it: each record added once, and from then on only changed.
+///
+/// # Panics
+/// If something was added twice, or changed without a change.
+async fn stored(url: &str) -> Option<Stored> {
+    let mut stored = Stored::new();
+    for mut change in rows(url, "changes").await? {
+        let text = |name: &str| change[name].as_str().unwrap_or_default().to_owned();
+        let key = (text("account"), text("kind"), text("id"));
+        let operation = text("operation");
+        let mut record = change["record"].take();
+        for field in ["account", "first_seen_at", "updated_at"] {
+            record.as_object_mut()?.remove(field);
+        }
+        let before = stored.insert(key.clone(), record.clone());
+        assert_eq!(before.is_none(), operation == "added", "{key:?} was {operation}");
+        assert_ne!(before.as_ref(), Some(&record), "{key:?} was {operation} and is as before");
+    }
+    Some(stored)
+}
+
+async fn rows(url: &str, path: &str) -> Option<Vec<Value>> {
+    let (mut rows, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = get(&format!("{url}/api/v1/{path}?limit={PAGE_ROWS}{after}")).await?;
+        let items = page["items"].as_array()?;
+        rows.extend(items.iter().cloned());
+        match page["next"].as_str() {
+            Some(next) if !items.is_empty() => after = format!("&after={}", encode(next)),
+            _ => return Some(rows),
+        }
+    }
+}
+
+async fn get(url: &str) -> Option<Value> {
+    // A client of its own: the next request may be made on another host.
+    let http = reqwest::Client::builder().timeout(HTTP_TIMEOUT).build().ok()?;
+    let answer = http.get(url).send().await.ok()?;
+    if answer.status().is_success() { answer.json().await.ok() } else { None }
 }

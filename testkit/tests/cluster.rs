@@ -17,7 +17,7 @@ const WORKERS: [&str; 2] = ["w1", "w2"];
 /// How long the master may receive nothing after a node was killed.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Something of every account changes each second until long after the last kill.
-const SIMULATED: Simulated = Simulated { accounts: 12, records: 100, change_rate: 0.02, seed: 5, steps: 150 };
+const SIMULATED: Simulated = Simulated { accounts: 12, records: 100, change_rate: 0.02, seed: 5, steps: 110 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_node_may_die_while_everything_runs() {
@@ -44,9 +44,8 @@ async fn each_node_may_die_while_everything_runs() {
     let after = fleet.wait_for_holders(Duration::from_secs(60), |_| true).await;
     let moved = before.iter().filter(|(account, worker)| after.get(*account) != Some(worker)).count();
     eprintln!("{moved} of {} accounts have another holder than before", before.len());
-    fleet
-        .wait_until_stored(STORED_WITHIN + Duration::from_secs(SIMULATED.steps), &end_of(&fleet, SIMULATED))
-        .await;
+    let deadline = STORED_WITHIN + Duration::from_secs(SIMULATED.steps);
+    fleet.wait_until_stored(deadline, &end_of(&fleet, SIMULATED)).await;
     let status = fleet.api("status").await.expect("the master answers");
     assert_eq!(status["sync"]["rejected"], 0, "{status}");
     assert_eq!(status["store"]["dead_letters"], 0, "{status}");

@@ -352,6 +352,7 @@ async fn one_machine_becomes_several_hosts_is_upgraded_and_backed_up() {
     machine.status_shows("the broker is reached by TLS", secure).await;
     machine.status_shows("three workers are online", |status| status["workers"]["online"] == 3).await;
     machine.follow("Upgrades");
+    machine.status_shows("the new master is at work", secure).await;
     machine.follow("What to back up");
     assert!(machine.root.path().join("home/master.tar.gz").metadata().unwrap().len() > 0);
     assert!(machine.root.path().join("home/broker-backup/SNAPSHOTS").exists() || nats_cli().is_none());
@@ -397,7 +398,7 @@ async fn a_cluster_loses_a_node_and_a_replica_follows() {
     host.follow_only("A cluster of three", &["env"]);
     host.type_in(&commands("One machine", 0)[0]);
     if let Some(backup) = backup_of_a_single_broker(&places, certificates.path()).await {
-        std::fs::rename(backup, host.root.path().join("home/broker-backup")).unwrap();
+        std::fs::rename(backup.path().join("streams"), host.root.path().join("home/broker-backup")).unwrap();
         restore.iter().for_each(|command| host.type_in(command));
     }
     host.start("snapfleet-master");
@@ -417,17 +418,17 @@ async fn a_cluster_loses_a_node_and_a_replica_follows() {
     replica.status_shows("the replica is connected", connected).await;
     host.status_shows("the replica is known", |status| status.to_string().contains("reports")).await;
 
-    for index in 0..brokers.len() {
-        brokers[index].stop("snapfleet-nats");
+    for broker in &mut brokers {
+        broker.stop("snapfleet-nats");
         let well = |status: &Value| connected(status) && status["workers"]["online"] == 1;
         host.status_shows("the fleet goes on with two nodes", well).await;
-        brokers[index].start("snapfleet-nats");
-        brokers[index].broker_is_well().await;
+        broker.start("snapfleet-nats");
+        broker.broker_is_well().await;
     }
 }
 
 /// A backup, as "What to back up" makes it, of a broker that knows one account; `None` without the nats CLI.
-async fn backup_of_a_single_broker(places: &[(&str, String)], certificates: &Path) -> Option<PathBuf> {
+async fn backup_of_a_single_broker(places: &[(&str, String)], certificates: &Path) -> Option<TempDir> {
     nats_cli()?;
     let mut single = Machine::new(places);
     single.install();
@@ -439,9 +440,8 @@ async fn backup_of_a_single_broker(places: &[(&str, String)], certificates: &Pat
     let commands = commands("What to back up", 0);
     commands.iter().filter(|command| !command.contains("sudo")).for_each(|command| single.type_in(command));
     single.stop("snapfleet-master");
-    let kept = tempfile::tempdir().unwrap().keep();
-    let backup = kept.join("backup");
-    std::fs::rename(single.root.path().join("home/broker-backup"), &backup).unwrap();
+    let backup = tempfile::tempdir().unwrap();
+    std::fs::rename(single.root.path().join("home/broker-backup"), backup.path().join("streams")).unwrap();
     Some(backup)
 }
 

@@ -72,7 +72,7 @@ fn hosts_reach_each_other_unless_cut_and_late_where_that_was_asked_for() {
     assert!(round_trip(&hosts, "w1", "broker", short).unwrap() < late, "a healed link is still slow");
 }
 
-/// A fleet on hosts of its own: the broker, the master and three workers.
+/// A fleet on hosts of its own: the broker, the master, a replica of it and three workers.
 struct OnHosts {
     // Dropped before the hosts that they run on.
     fleet: Fleet,
@@ -93,13 +93,18 @@ impl OnHosts {
         for id in WORKERS {
             fleet.start_worker(id, hosts.command(id, Fleet::program("snapfleet-worker")), &url);
         }
+        fleet.start_replica(hosts.command("replica", Fleet::program("snapfleet-master")), &url);
         fleet.import_accounts(master);
         Self { fleet, _broker: broker, hosts }
     }
 
     /// Runs something on the master's host, the only one that reaches its page.
     fn ask<T: Send, F: Future<Output = T>>(&self, ask: impl FnOnce() -> F + Send) -> T {
-        self.hosts.on("master", || {
+        self.ask_on("master", ask)
+    }
+
+    fn ask_on<T: Send, F: Future<Output = T>>(&self, host: &str, ask: impl FnOnce() -> F + Send) -> T {
+        self.hosts.on(host, || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(ask())
         })
     }
@@ -143,18 +148,20 @@ fn moved(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) ->
 
 #[test]
 fn a_host_is_cut_off_and_another_slow_and_nothing_is_lost_or_there_twice() {
-    let Some(hosts) = hosts(&["broker", "master", "w1", "w2", "w3"]) else { return };
+    let Some(hosts) = hosts(&["broker", "master", "replica", "w1", "w2", "w3"]) else { return };
     let mut on = OnHosts::start(hosts);
     let (took, before) = on.held_by(&WORKERS);
     eprintln!("all accounts are held after {took:?}");
 
     let cut_at = Instant::now();
     on.hosts.cut("w1");
+    on.hosts.cut("replica");
     let (took, _) = on.held_by(&["w2", "w3"]);
     eprintln!("w1 is cut off: the others hold its accounts after {took:?}");
     assert!(took < CUT_FOR, "{took:?}");
     std::thread::park_timeout(CUT_FOR.saturating_sub(cut_at.elapsed()));
     on.hosts.heal("w1");
+    on.hosts.heal("replica");
     let (took, healed) = on.held_by(&WORKERS);
     eprintln!("w1 is back after {took:?}; {} accounts moved since the beginning", moved(&before, &healed));
 
@@ -173,7 +180,14 @@ fn a_host_is_cut_off_and_another_slow_and_nothing_is_lost_or_there_twice() {
 
     let truth = end_of(&on.fleet, SIMULATED);
     on.ask(|| on.fleet.wait_until_stored(STORED_WITHIN, &truth));
-    let status = on.ask(|| on.fleet.api("status")).unwrap();
+    on.ask_on("replica", || on.fleet.wait_until_replicated(STORED_WITHIN, &truth));
+    let status = on.ask(|| async {
+        eventually(STORED_WITHIN, "status shows the replica at the end of the stream", async || {
+            let status = on.fleet.api("status").await?;
+            (status["replicas"]["list"][0]["behind"] == 0).then_some(status)
+        })
+        .await
+    });
     assert_eq!(status["sync"]["rejected"], 0, "{status}");
     assert_eq!(status["store"]["dead_letters"], 0, "{status}");
 }

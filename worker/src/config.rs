@@ -208,7 +208,7 @@ pub struct RunArgs {
     /// A page whose scripts take more memory gets a new tab, in MiB.
     #[arg(long, env = "SNAPFLEET_PAGE_MEMORY_MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(16..))]
     pub page_memory_mib: u64,
-    /// A browser whose processes take more memory together is replaced, in MiB; 512 and 256 for each account if not
+    /// A browser whose processes take more memory together is replaced, in MiB; 1024 and 256 for each account if not
     /// given.
     #[arg(long, env = "SNAPFLEET_BROWSER_MEMORY_MIB", value_parser = clap::value_parser!(u64).range(64..))]
     pub browser_memory_mib: Option<u64>,

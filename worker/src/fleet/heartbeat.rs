@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use snapfleet_broker::{Broker, Outgoing, PublishError, delete_key, publish};
 use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, HELD_ACCOUNTS_KEY, WORKERS_PREFIX};
-use snapfleet_protocol::{AccountHealth, Heartbeat, HeldAccounts, InstanceId, UnixMs};
+use snapfleet_protocol::{AccountHealth, Heartbeat, HeldAccounts, InstanceId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,10 +25,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const HELD_TTL_S: u64 = 120;
 /// What did not change is told again after this.
 const HELD_AGAIN_AFTER: Duration = Duration::from_secs(40);
-/// What is told of the held accounts takes at most this many bytes a second of the broker, whatever their number.
-const HELD_BYTES_PER_S: usize = 100_000;
-/// An account's last capture counts as a change once it is this much later than what was told, in milliseconds.
-const CAPTURED_STEP_MS: i64 = 10_000;
+/// What is told of the held accounts takes at most this many bytes a second of the broker, whatever their number;
+/// and where only times and counts of captures have changed, this many.
+const HELD_BYTES_PER_S: usize = 20_000;
+const QUIET_BYTES_PER_S: usize = 2_000;
+/// Times and counts of captures are told at most this often.
+const QUIET_EVERY: Duration = Duration::from_secs(10);
 
 /// What the heartbeat tells beside the roster.
 #[derive(Debug, Clone, Default)]
@@ -143,18 +145,20 @@ async fn put(broker: &Broker, subject: String, payload: Vec<u8>, ttl_s: u64) -> 
 struct Held {
     told: Vec<AccountHealth>,
     told_at: Option<Instant>,
-    /// Before this nothing is told again, so that many accounts do not flood the broker.
-    not_before: Option<Instant>,
+    bytes: usize,
     failing: bool,
 }
 
 impl Held {
     async fn tell(&mut self, broker: &Broker, instance: &InstanceId, accounts: Vec<AccountHealth>) {
-        if self.not_before.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        let stale = self.told_at.is_none_or(|at| at.elapsed() >= HELD_AGAIN_AFTER);
-        if !stale && !differ(&self.told, &accounts) {
+        let elapsed = self.told_at.map(|at| at.elapsed());
+        let pause = |bytes_per_s: usize| Duration::from_millis((self.bytes * 1_000 / bytes_per_s) as u64);
+        let due_after = match differ(&self.told, &accounts) {
+            Differ::Much => pause(HELD_BYTES_PER_S),
+            Differ::InCaptures => pause(QUIET_BYTES_PER_S).clamp(QUIET_EVERY, HELD_AGAIN_AFTER),
+            Differ::Not => HELD_AGAIN_AFTER,
+        };
+        if elapsed.is_some_and(|elapsed| elapsed < due_after) {
             return;
         }
         let held = HeldAccounts { instance: instance.clone(), at: now(), accounts };
@@ -170,8 +174,7 @@ impl Held {
             Ok(()) => {
                 self.told = held.accounts;
                 self.told_at = Some(Instant::now());
-                let pause = Duration::from_millis((bytes * 1_000 / HELD_BYTES_PER_S) as u64);
-                self.not_before = Some(Instant::now() + pause);
+                self.bytes = bytes;
             }
             Err(error) if !self.failing => {
                 tracing::warn!(%error, "what is held is not told: status shows it as it was");
@@ -182,16 +185,27 @@ impl Held {
     }
 }
 
-/// Whether somebody who looks would see another picture. A later capture alone is one only after a while.
-fn differ(told: &[AccountHealth], now: &[AccountHealth]) -> bool {
-    let captured = |health: &AccountHealth| health.captured_at.unwrap_or(UnixMs(0)).0;
-    let differs = |(told, now): (&AccountHealth, &AccountHealth)| {
-        let later = captured(now) - captured(told) >= CAPTURED_STEP_MS;
-        let same =
+/// How far what somebody would see differs from what was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Differ {
+    Not,
+    InCaptures,
+    Much,
+}
+
+fn differ(told: &[AccountHealth], now: &[AccountHealth]) -> Differ {
+    if told.len() != now.len() {
+        return Differ::Much;
+    }
+    let one = |(told, now): (&AccountHealth, &AccountHealth)| {
+        if told == now {
+            return Differ::Not;
+        }
+        let captures_alone =
             AccountHealth { captured_at: now.captured_at, captured: now.captured, ..told.clone() } == *now;
-        later || !same
+        if captures_alone { Differ::InCaptures } else { Differ::Much }
     };
-    told.len() != now.len() || told.iter().zip(now).any(differs)
+    told.iter().zip(now).map(one).max().unwrap_or(Differ::Not)
 }
 
 /// Resident memory of this process, from the second field of /proc/self/statm (proc(5)), in pages.

@@ -155,3 +155,37 @@ async fn fill(context: &Context, state: &SessionState) -> Result<usize, CallErro
     tab.close().await;
     filled.map(|()| refused)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_left_after_half_a_minute_and_a_login_at_once() {
+        tokio::time::pause();
+        let mut gathered = Gathered::default();
+        assert!(
+            gathered.is_due("home", 0) && gathered.is_to_be_exported(0, false),
+            "the first is left at once"
+        );
+        gathered.exported = Some((gathered.state.clone(), Instant::now()));
+        gathered.pages.insert("home".into(), Instant::now());
+        gathered.login = Some(0);
+        let storage = |count| Storage {
+            origin: "https://a.example".into(),
+            local: Some(format!("[[\"n\",\"{count}\"]]")),
+            session: None,
+            too_large: None,
+        };
+        gathered.merge("home", storage(1));
+        assert!(!gathered.is_due("home", 0) && gathered.is_due("other", 0));
+        assert!(!gathered.is_to_be_exported(0, false), "it is too early");
+        assert!(gathered.is_to_be_exported(0, true), "but not at the end");
+        assert!(gathered.is_due("home", 1) && gathered.is_to_be_exported(1, false), "nor after a login");
+        tokio::time::advance(GATHER_EVERY).await;
+        assert!(gathered.is_due("home", 0) && gathered.is_to_be_exported(0, false));
+        gathered.exported = Some((gathered.state.clone(), Instant::now()));
+        tokio::time::advance(GATHER_EVERY).await;
+        assert!(!gathered.is_to_be_exported(0, false), "nothing has changed");
+    }
+}

@@ -100,7 +100,10 @@ mod tests {
         assert!(!old.is_as_good_as(&state(&[cookie("y", 2_000.0)]), now));
         assert!(!old.is_as_good_as(&state(&[]), now));
         let session = json!({ "name": "sid", "domain": "a", "path": "/", "value": "x" });
-        assert!(!old.is_as_good_as(&state(&[session.clone()]), now), "it became a session cookie");
+        assert!(
+            !old.is_as_good_as(&state(std::slice::from_ref(&session)), now),
+            "it became a session cookie"
+        );
         let mut stored = old.clone();
         stored.local.insert("https://a".into(), "[]".into());
         assert!(!old.is_as_good_as(&stored, now));

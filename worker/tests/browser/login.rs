@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use snapfleet_worker::capture::Source;
 use snapfleet_worker::pages::{LoginPlan, PageReport};
+use snapfleet_worker::session::{SessionExchange, SessionState};
 
 use crate::rig::{Driven, TestBrowser, page, rule};
 use crate::site::{PASSWORD, Site};
@@ -104,6 +105,48 @@ async fn a_page_whose_marker_comes_late_has_failed_and_is_then_told_as_loaded() 
     assert!(matches!(driven.next().await, PageReport::LoggedIn));
     assert!(matches!(driven.next().await, PageReport::PageLoaded { .. }));
     driven.stop().await;
+    browser.shared.close().await;
+}
+
+/// How often the page had looked when the session was left.
+fn looks(state: &SessionState) -> u64 {
+    let entries = state.local.values().next().map_or("[]", String::as_str);
+    let entries: Vec<(String, String)> = serde_json::from_str(entries).unwrap();
+    entries.iter().find(|(key, _)| key == "looks").map_or(0, |(_, count)| count.parse().unwrap())
+}
+
+#[tokio::test]
+async fn the_session_is_left_as_it_is_when_the_account_is_let_go_but_not_once_it_has_ended() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let (session, exported) = SessionExchange::new(vec![], None);
+    let drive = async |login: LoginPlan| {
+        let pages = vec![page("home", site.url("/home"))];
+        let rules = vec![rule(Source::Response, "/api/me")];
+        let session = session.clone();
+        Driven::start_with(browser.acquire().await, "demo.ann", pages, Some(login), rules, session)
+    };
+    let left = || exported.borrow().clone().expect("a session is left");
+
+    let mut driven = drive(plan(PASSWORD)).await;
+    driven.find("login", logged_in).await;
+    // The page has looked several times since the session was left for the first time.
+    for _ in 0..4 {
+        driven.find("capture", captured).await;
+    }
+    let first = left();
+    driven.stop().await;
+    assert!(looks(&left()) >= looks(&first) + 2, "{} after {}", looks(&left()), looks(&first));
+
+    // Without a way to log in, what ends stays ended.
+    let mut driven = drive(LoginPlan { submit: None, ..plan(PASSWORD) }).await;
+    driven.find("login", logged_in).await;
+    driven.find("capture", captured).await;
+    assert_eq!(site.shared.logins.load(Ordering::SeqCst), 1);
+    site.shared.session.fetch_add(1, Ordering::SeqCst);
+    driven.find("logout", logged_out).await;
+    let last = left();
+    driven.stop().await;
+    assert!(std::sync::Arc::ptr_eq(&last, &left()), "nothing is left of a session that has ended");
     browser.shared.close().await;
 }
 

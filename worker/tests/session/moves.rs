@@ -26,7 +26,8 @@ impl Demo {
     async fn start() -> Self {
         let config = Config::for_tests(&[ACCOUNT], 7);
         let listener = TcpListener::bind(config.listen).await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        // By name: a cookie of a named host could come back as one of its whole domain.
+        let base = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let (site, stop) = (Site::new(config).unwrap(), CancellationToken::new());
         tokio::spawn(serve_site(site.clone(), listener, stop.clone()));
         Self { site, base, _stop: stop.drop_guard() }
@@ -98,6 +99,7 @@ async fn a_session_moves_to_another_browser_and_the_site_sees_no_second_login() 
         PageReport::LoggedIn => {}
         other => panic!("told before the login: {other:?}"),
     }
+    assert_eq!(demo.logins().len(), 1, "nobody logged in anew");
     let again = tokio::time::timeout(DEADLINE, exported.changed()).await;
     again.expect("the restored login is left, too").unwrap();
     let after = eventually(DEADLINE, "the page asks for its lists in the same session", async || {
@@ -137,6 +139,7 @@ async fn a_session_that_the_site_has_ended_falls_back_to_the_one_before_and_then
         PageReport::LoggedIn => {}
         other => panic!("a session that is tried in vain is not told of: {other:?}"),
     }
+    assert_eq!(demo.logins().len(), 2, "nobody logged in anew");
     eventually(DEADLINE, "the older session is used", async || {
         (demo.logins()[0].requests > logins[0].requests + 1).then_some(())
     })

@@ -333,6 +333,10 @@ const SCROLL: &str = "
 ";
 const LOGIN: &str = "<!doctype html><form id=login method=post action=/login>
     <input name=username value='someone else'><input name=password type=password><button>Log in</button></form>";
+/// Counts its looks in the local storage.
 const HOME: &str = "
-    setInterval(async () => { if ((await fetch('/api/me')).status === 401) location.href = '/login'; }, 300);
+    setInterval(async () => {
+        localStorage.setItem('looks', Number(localStorage.getItem('looks')) + 1);
+        if ((await fetch('/api/me')).status === 401) location.href = '/login';
+    }, 300);
 ";

@@ -32,6 +32,29 @@ pub(super) struct BadLine {
     pub(super) error: String,
 }
 
+/// Counts lines. The reader's own count is one behind after `\r\n`, and does not see empty lines before a record.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    counted: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line of the record that the reader began to look for at `start`; to be asked in the file's order.
+    fn at(&mut self, start: usize) -> u64 {
+        while let Some(byte) = self.bytes.get(self.counted) {
+            let ends = matches!(byte, b'\r' | b'\n');
+            if self.counted >= start && !ends {
+                break;
+            }
+            self.counted += 1;
+            let pair = *byte == b'\r' && self.bytes.get(self.counted) == Some(&b'\n');
+            self.line += u64::from(ends && !pair);
+        }
+        self.line
+    }
+}
+
 enum Column {
     Id,
     Interval,
@@ -53,9 +76,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Row>, Vec<BadLine>), String> {
     let columns = columns(&header)?;
     let (mut rows, mut bad): (Vec<Row>, Vec<BadLine>) = (Vec::new(), Vec::new());
     let mut seen: HashMap<AccountId, u64> = HashMap::new();
+    let mut lines = Lines { bytes, counted: 0, line: 1 };
     for record in records {
         let record = record.map_err(|error| format!("it cannot be read: {error}"))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let start = record.position().map_or(0, csv::Position::byte);
+        let line = lines.at(usize::try_from(start).unwrap_or(usize::MAX));
         if rows.len() + bad.len() == ROWS_MAX {
             return Err(format!("it has more than {ROWS_MAX} accounts: split it"));
         }

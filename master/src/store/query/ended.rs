@@ -46,7 +46,7 @@ impl Query {
         let Some(table) = self.table(ERASURES)? else { return Ok(false) };
         let name = id.to_string();
         let known = table.get((name.as_str(), erasure.person.to_number()))?.map(|row| row.value());
-        if !known.is_some_and(|(at, _)| at >= erasure.at.0) {
+        if known.is_none_or(|(at, _)| at < erasure.at.0) {
             return Ok(false);
         }
         // A conversation with the person counts as the person.

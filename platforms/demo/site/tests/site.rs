@@ -217,6 +217,31 @@ async fn equal_seeds_and_starts_give_equal_data() {
 }
 
 #[tokio::test]
+async fn logins_are_told_with_their_sessions_and_can_be_ended_one_by_one() {
+    let site = Running::start(Config::for_tests(&["shop-a", "shop-b"], 7)).await;
+    let (first, second) = (site.log_in("shop-a").await, site.log_in("shop-a").await);
+    let logins = async || {
+        let answer = reqwest::get(format!("{}/control/shop-a/logins", site.base)).await.unwrap();
+        answer.json::<Value>().await.unwrap()["logins"].as_array().unwrap().clone()
+    };
+    let (_, request) = (first.page().await, second.get("/api/v1/notice/list/").await);
+    assert!(request.status().is_success());
+    let told = logins().await;
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|login| login["open"] == true && login["requests"] == 1), "{told:?}");
+    let session = told[1]["session"].as_str().unwrap();
+    assert!(second.cookie.contains(session) && !second.cookie.ends_with(session), "it is no token");
+
+    let ended = second.post(&format!("/control/shop-a/expire?session={session}")).await;
+    assert_eq!(ended["sessions_ended"], 1);
+    assert!(first.page().await.contains("id=\"owner\"") && second.page().await.contains("id=\"login\""));
+    let told = logins().await;
+    assert_eq!((&told[0]["open"], &told[1]["open"]), (&json!(true), &json!(false)));
+    assert_eq!(site.site.logins("shop-b").unwrap().len(), 0);
+    assert!(site.site.logins("nobody").is_none());
+}
+
+#[tokio::test]
 async fn things_happen_by_themselves_until_paused() {
     let mut config = Config::for_tests(&["shop-a", "shop-b"], 5);
     config.events_per_minute = 3_000.0;
