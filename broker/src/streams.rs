@@ -14,19 +14,34 @@ use crate::connection::{Broker, is_denial};
 
 /// Why a stream is not there as it must be.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "stream {stream} can be neither created nor checked ({reason}): does the broker's user have the rights of \
-     `master` in nats.conf, and is there room in its store?"
-)]
-pub struct StreamError {
-    /// Which one.
-    pub stream: &'static str,
-    /// What the broker said.
-    pub reason: String,
+pub enum StreamError {
+    /// The broker refuses, or does not answer.
+    #[error(
+        "stream {stream} can be neither created nor checked ({reason}): does the broker's user have the rights of \
+         `master` in nats.conf, and is there room in its store?"
+    )]
+    Refused {
+        /// Which one.
+        stream: &'static str,
+        /// What the broker said.
+        reason: String,
+    },
+    /// It is there, made by somebody else with settings that cannot be changed to ours.
+    #[error(
+        "stream {stream} has settings that cannot be changed to what is needed ({reason}): if nothing in it is \
+         needed, delete it (nats stream rm {stream}) and start the master again, which makes it anew"
+    )]
+    Settings {
+        /// Which one.
+        stream: &'static str,
+        /// What the broker said.
+        reason: String,
+    },
 }
 
 /// Creates the streams and buckets with `replicas` copies each (1, or 3 in a cluster), or brings those that exist to
-/// our settings, keeping their messages.
+/// our settings, keeping their messages. One that has more copies keeps them: a master that is started without the
+/// number must not make a cluster forget.
 ///
 /// # Errors
 /// [`StreamError`] naming the stream, where the broker refuses or does not answer.
@@ -38,12 +53,24 @@ pub async fn ensure_streams(broker: &Broker, replicas: usize) -> Result<(), Stre
     Ok(())
 }
 
-async fn ensure(broker: &Broker, stream: &'static str, config: Config) -> Result<(), StreamError> {
+async fn ensure(broker: &Broker, stream: &'static str, mut config: Config) -> Result<(), StreamError> {
+    let known = broker.jetstream().get_stream(stream).await.ok();
+    let copies = known.as_ref().map_or(0, |known| known.cached_info().config.num_replicas);
+    if copies > config.num_replicas {
+        tracing::info!(stream, copies, asked = config.num_replicas, "stream keeps its copies");
+        config.num_replicas = copies;
+    }
     let made = broker.jetstream().create_or_update_stream(config).await;
     made.map(|_| ()).map_err(|error| {
         // A denied request is never answered; what denied it came as a fault of the connection.
         let denied = broker.problems().into_iter().rev().find(|problem| is_denial(problem));
-        StreamError { stream, reason: denied.unwrap_or_else(|| error.to_string()) }
+        let unchangeable = known.is_some() && denied.is_none() && broker.is_connected();
+        let reason = denied.unwrap_or_else(|| error.to_string());
+        if unchangeable {
+            StreamError::Settings { stream, reason }
+        } else {
+            StreamError::Refused { stream, reason }
+        }
     })
 }
 

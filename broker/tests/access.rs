@@ -53,6 +53,33 @@ async fn an_operator_is_refused_and_told_what_it_may_not_do() {
     assert!(text.contains(&error.subject) && text.contains("nats.conf") && !text.contains('\n'), "{text}");
 }
 
+/// A bucket of the right name that somebody else made is not worked around, and what can be mended is.
+#[tokio::test]
+async fn a_bucket_with_the_wrong_settings_is_mended_or_named() {
+    use async_nats::jetstream::stream::{Config, StorageType};
+    let server = TestBroker::start();
+    let master = connect(&server, "master").await;
+    let bucket = |storage, history| Config {
+        name: "KV_leases".to_owned(),
+        subjects: vec!["$KV.leases.>".to_owned()],
+        max_messages_per_subject: history,
+        storage,
+        ..Config::default()
+    };
+    let jetstream = master.jetstream();
+    jetstream.create_stream(bucket(StorageType::File, 7)).await.unwrap();
+    ensure_streams(&master, 1).await.unwrap();
+    let info = jetstream.get_stream("KV_leases").await.unwrap().cached_info().config.clone();
+    assert!(info.allow_direct && info.max_messages_per_subject == 1, "{info:?}");
+    jetstream.delete_stream("KV_leases").await.unwrap();
+    jetstream.create_stream(bucket(StorageType::Memory, 1)).await.unwrap();
+    let error = ensure_streams(&master, 1).await.unwrap_err().to_string();
+    assert!(
+        error.contains("KV_leases") && error.contains("nats stream rm") && !error.contains('\n'),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn a_master_may_not_write_heartbeats() {
     let server = TestBroker::start();

@@ -4,6 +4,7 @@
 //! because this worker was cut off, sightings are still taken in, so that an outage loses nothing that a page pushed.
 //! Only with a [`Grant`] is anything published or a page driven; each grant begins with a claim on the subject.
 
+mod claiming;
 mod health;
 mod publishing;
 mod sync;
@@ -13,17 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use snapfleet_broker::Broker;
-use snapfleet_protocol::{AccountId, AccountState, Erasure, InstanceId, Record, UnixMs};
+use snapfleet_protocol::{AccountId, AccountState, Erasures, InstanceId, Record, UnixMs};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox::{Entry, Outbox};
-use crate::publish::{ClaimError, Grant, Publisher};
+use crate::publish::{Grant, Publisher};
 use crate::roster::{Roster, now};
 use crate::steering::Helm;
 use crate::window::{self, Observed, Window};
+use claiming::{CLAIM_PAUSE_MIN, Claiming};
 use health::Health;
 use publishing::InFlight;
 pub use sync::Ask;
@@ -33,10 +35,6 @@ use sync::Syncing;
 const INBOUND_DEBOUNCE: Duration = Duration::from_millis(200);
 /// How long the pages of a stopping account may take to hand over what they have captured.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
-/// While an account is claimed, its window is kept to its bound after this many records.
-const RESTORED_PER_EVICTION: usize = 5_000;
-const CLAIM_PAUSE_MIN: Duration = Duration::from_millis(200);
-const CLAIM_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What the browser side tells of an account.
 #[derive(Debug)]
@@ -95,7 +93,7 @@ pub struct AccountTask {
     /// What is asked of the account.
     pub asks: mpsc::Receiver<Ask>,
     /// Persons whose records are not taken in.
-    pub erasures: watch::Receiver<Arc<Vec<Erasure>>>,
+    pub erasures: watch::Receiver<Arc<Erasures>>,
     /// How the pages are told whether they may be driven.
     pub helm: Helm,
     /// Cancelled when the account is to be let go.
@@ -114,8 +112,6 @@ pub enum Ended {
     /// A part of it died: it is to be started anew.
     Broken(String),
 }
-
-type Claiming = JoinHandle<Result<(Publisher, u64, Window), ClaimError>>;
 
 struct Account {
     task: AccountTask,
@@ -143,6 +139,8 @@ struct Account {
     /// The window's size when a full of it was too large; it is not tried again before the window has shrunk.
     full_refused: Option<usize>,
     syncing: Option<Syncing>,
+    /// Persons whose records are not taken in, with what follows from their conversations.
+    erasures: Erasures,
 }
 
 /// Publishes what the account's pages show, whenever it is granted, until told to stop or fenced.
@@ -163,8 +161,10 @@ impl Account {
                 (None, Vec::new())
             }
         };
+        let erasures = Erasures::clone(&task.erasures.borrow());
         Self {
             health: Health::new(task.interval),
+            erasures,
             task,
             window: Window::default(),
             outbox,
@@ -208,6 +208,7 @@ impl Account {
                     }
                 }
                 Some(ask) = self.task.asks.recv() => self.asked(ask),
+                Ok(()) = self.task.erasures.changed() => self.erase(),
                 () = at(self.syncing.as_ref().map(Syncing::next_look)) => self.look_at_sync(),
                 () = at(due) => self.publish_delta(),
                 _ = interval.tick() => self.tick(),
@@ -256,99 +257,6 @@ impl Account {
         }
     }
 
-    /// Begins to restore the window and to claim the account.
-    fn claim(&mut self) {
-        self.claim_due = None;
-        let Some(grant) = self.task.grants.borrow().clone().filter(Grant::holds) else { return };
-        if self.in_flight.is_some() {
-            // What is in flight was told to end; its outcome comes first.
-            self.claim_due = Some(Instant::now() + CLAIM_PAUSE_MIN);
-            return;
-        }
-        let (broker, account, instance) =
-            (self.task.broker.clone(), self.task.account.clone(), self.task.instance.clone());
-        let erasures = self.task.erasures.borrow().clone();
-        self.used = Some(grant.clone());
-        self.claiming = Some(tokio::spawn(async move {
-            let mut window = Window::default();
-            let mut restored = 0_usize;
-            let restore = |record: Record, at| {
-                if erasures.iter().any(|erasure| erasure.covers(&account, &record)) {
-                    return;
-                }
-                window.restore(record, at);
-                restored += 1;
-                if restored.is_multiple_of(RESTORED_PER_EVICTION) {
-                    window.evict(now(), window::RECORDS_MAX);
-                }
-            };
-            let claim = Publisher::claim(&broker, &account, &instance, grant, now(), restore);
-            let (publisher, data_epoch) = claim.await?;
-            window.evict(now(), window::RECORDS_MAX);
-            Ok((publisher, data_epoch, window))
-        }));
-    }
-
-    fn claimed(&mut self, claimed: Option<Result<(Publisher, u64, Window), ClaimError>>) {
-        let account = &self.task.account;
-        let error = match claimed {
-            Some(Ok((publisher, data_epoch, window))) => {
-                return self.take_over(publisher, data_epoch, window);
-            }
-            Some(Err(error)) => error.to_string(),
-            None => "the claiming task died".to_owned(),
-        };
-        tracing::warn!(account.id = %account, %error, retry_ms = self.claim_pause.as_millis() as u64,
-            "account cannot be claimed; trying again");
-        self.health.unpublished(Some(format!("it cannot be claimed: {error}")));
-        self.claim_due =
-            Some(Instant::now() + self.claim_pause + self.claim_pause.mul_f64(fastrand::f64() / 4.0));
-        self.claim_pause = (self.claim_pause * 2).min(CLAIM_PAUSE_MAX);
-    }
-
-    /// Goes on from what the stream holds, with what was seen before and is not in it. Had somebody else published
-    /// for the account since that was seen, it only adds what is unknown.
-    fn take_over(&mut self, publisher: Publisher, data_epoch: u64, restored: Window) {
-        let (account, epoch) = (&self.task.account, publisher.epoch());
-        tracing::info!(account.id = %account, epoch, restored = restored.len(), "account claimed");
-        let unsent = std::mem::replace(&mut self.window, restored).into_pending();
-        let earlier = self.epoch;
-        let left = std::mem::take(&mut self.left).into_iter();
-        let left = left.flat_map(|Entry { epoch, at, records }| {
-            records.into_iter().map(move |record| (epoch, record, at))
-        });
-        let unsent = unsent.into_iter().map(|(record, at)| (earlier, record, at));
-        let mut left_out = 0_u64;
-        let erasures = self.task.erasures.borrow().clone();
-        for (seen_in, record, at) in left.chain(unsent) {
-            if erasures.iter().any(|erasure| erasure.covers(account, &record)) {
-                continue;
-            }
-            if seen_in >= data_epoch {
-                self.window.observe_again(record, at);
-            } else if self.window.observe_if_unknown(record, at) == Observed::Unchanged {
-                left_out += 1;
-            }
-        }
-        if left_out > 0 {
-            tracing::warn!(account.id = %account, records = left_out,
-                "records seen earlier are left out: another worker has published newer ones since");
-        }
-        let pending = self.window.pending_len();
-        if pending > 0 {
-            tracing::info!(account.id = %account, pending, "records seen earlier are published now");
-            self.due = Some(Instant::now());
-        }
-        self.trouble = Some(publisher.trouble());
-        (self.epoch, self.publisher, self.full_refused) = (epoch, Some(publisher), None);
-        // Under this epoch from now on, so that one more restart does not take them for somebody else's.
-        self.rewrite_outbox();
-        self.task.roster.update(&self.task.account, |health| health.epoch = epoch);
-        self.health.unpublished(None);
-        self.health.cut_off(None);
-        self.task.helm.held(Some(epoch));
-    }
-
     /// Shows how the account fares to the heartbeat.
     fn show(&self) {
         let (pending, known) = (self.window.pending_len() as u64, self.window.len() as u64);
@@ -384,10 +292,9 @@ impl Account {
             health.refused += refused;
             health.captured_at = Some(at);
         });
-        let erasures = self.task.erasures.borrow().clone();
         let (mut news, mut inbound) = (Vec::new(), false);
         for record in records {
-            if erasures.iter().any(|erasure| erasure.covers(&self.task.account, &record)) {
+            if is_erased(&mut self.erasures, &record) {
                 continue;
             }
             let is_inbound = record.is_inbound();
@@ -404,6 +311,24 @@ impl Account {
         if inbound {
             let soon = Instant::now() + INBOUND_DEBOUNCE;
             self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+        }
+    }
+
+    /// Somebody was erased: lets go of their records, on disk as well, so that no later full tells of them.
+    fn erase(&mut self) {
+        self.erasures = Erasures::clone(&self.task.erasures.borrow_and_update());
+        let erasures = &mut self.erasures;
+        let mut erased = 0;
+        // A second look finds the messages of a conversation that the first look found.
+        for _ in 0..2 {
+            erased += self.window.remove(|record| is_erased(erasures, record));
+        }
+        for entry in &mut self.left {
+            entry.records.retain(|record| !is_erased(erasures, record));
+        }
+        tracing::info!(account.id = %self.task.account, records = erased, "an erased person's records are let go");
+        if self.epoch > 0 {
+            self.rewrite_outbox();
         }
     }
 
@@ -435,6 +360,14 @@ impl Account {
                 "ends with records that the broker has not acked; they are in the outbox");
         }
     }
+}
+
+/// Whether a record is not to be taken in; notes what follows from it.
+fn is_erased(erasures: &mut Erasures, record: &Record) -> bool {
+    if let Some(implied) = erasures.implied(record) {
+        erasures.insert(implied);
+    }
+    erasures.covering(record).is_some()
 }
 
 /// Waits for a task, if there is one, and forgets it; for ever where there is none. `None` when it died.

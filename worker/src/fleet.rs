@@ -147,6 +147,7 @@ impl Fleet {
         self.renew(term).await;
         self.end_unwanted();
         self.follow_plan();
+        self.return_strays().await;
         self.take(term).await;
         self.tell().await;
         Ok(())
@@ -312,6 +313,19 @@ impl Fleet {
     /// Whether a lease names an earlier start of this worker that is gone.
     fn is_ours_by_id(&self, lease: &Lease) -> bool {
         lease.worker == self.task.identity.worker && !self.view.workers.contains_key(&lease.instance)
+    }
+
+    /// Gives back what this worker has the lease of but does not hold, where the plan has another place for it: its
+    /// settings changed so that it may not be here, or a write was stored of which the ack was lost.
+    async fn return_strays(&mut self) {
+        let (Some(plan), me) = (&self.plan, &self.task.identity.instance) else { return };
+        let strays = self.view.leases.iter().filter(|(account, row)| {
+            row.lease.as_ref().is_some_and(|lease| lease.instance == *me)
+                && !self.tenures.contains_key(*account)
+                && plan.holder(account) != Some(me)
+        });
+        let strays = strays.map(|(account, row)| (account.clone(), row.seq)).take(TAKEN_PER_LOOK).collect();
+        self.give_back(strays).await;
     }
 
     /// Takes what the plan gives to this worker and nobody holds.

@@ -200,6 +200,20 @@ impl Window {
         self.known.remove(key).map(|known| known.record)
     }
 
+    /// Forgets the records that `gone` names, whether the stream has them or not; how many there were.
+    pub fn remove(&mut self, mut gone: impl FnMut(&Record) -> bool) -> usize {
+        let before = self.known.len();
+        let pending = &mut self.pending;
+        self.known.retain(|_, known| {
+            let goes = gone(&known.record);
+            if goes && known.pending {
+                pending.remove(&known.revision);
+            }
+            !goes
+        });
+        before - self.known.len()
+    }
+
     /// Marks everything as lacking in the stream: the stream was emptied.
     pub fn forget_acks(&mut self) {
         for (key, known) in &mut self.known {

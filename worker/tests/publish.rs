@@ -9,8 +9,8 @@ use std::time::Duration;
 use snapfleet_broker::{Broker, BrokerConfig, ensure_streams, read_subject};
 use snapfleet_protocol::stream::SNAPSHOTS;
 use snapfleet_protocol::{
-    AccountId, AccountState, Comment, Direction, Erasure, InstanceId, Record, Snapshot, SnapshotKind, Topic,
-    decode_snapshot,
+    AccountId, AccountState, Comment, Direction, Erasure, Erasures, InstanceId, PersonHash, Record, Snapshot,
+    SnapshotKind, Topic, decode_snapshot,
 };
 use snapfleet_testkit::{Proxy, TestBroker, eventually, sample};
 use snapfleet_worker::account::{self, AccountTask, Ask, Ended, Sighting};
@@ -51,7 +51,7 @@ struct Running {
     released: CancellationToken,
     task: JoinHandle<Ended>,
     _asks: mpsc::Sender<Ask>,
-    _erasures: watch::Sender<Arc<Vec<Erasure>>>,
+    erasures: watch::Sender<Arc<Erasures>>,
 }
 
 fn grant(lease_seq: u64, gate: &Gate) -> Grant {
@@ -70,7 +70,7 @@ impl Running {
             (Roster::default(), CancellationToken::new(), CancellationToken::new());
         let helm = Helm::new(grant.gate.clone());
         let (grants_in, grants) = watch::channel(Some(grant));
-        let (erasures_in, erasures) = watch::channel(Arc::default());
+        let (erasures_in, erasures) = watch::channel(Arc::new(Erasures::new(account.clone())));
         let steering = helm.steering();
         roster.add(account);
         let task = AccountTask {
@@ -98,7 +98,7 @@ impl Running {
             released,
             task,
             _asks: asks_in,
-            _erasures: erasures_in,
+            erasures: erasures_in,
         };
         tokio::time::timeout(DEADLINE, running.steering.may_drive()).await.expect("claimed");
         running
@@ -478,6 +478,32 @@ async fn what_was_heard_while_somebody_else_held_the_account_adds_but_never_over
     wait_until_told(&master, &account, &["c1", "c2"]).await;
     old.stop().await;
     assert_eq!(newest().await.as_deref(), Some("newer edit"));
+}
+
+/// The holder's window would bring an erased person back with its next full.
+#[tokio::test]
+async fn an_erased_persons_records_leave_the_window_and_are_not_taken_in_again() {
+    let (server, master) = broker().await;
+    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
+    let by = |author: &str, number| {
+        let mut comment = sample::comment(1, number, "text");
+        comment.author_id = Some(sample::id(author));
+        Record::Comment(comment)
+    };
+    let worker = Running::start(&server.url(), &account, "one", dir.path()).await;
+    worker.see(vec![by("ann", 1), by("bob", 2)]).await;
+    wait_for(&master, &account, SnapshotKind::Full, &["c1", "c2"]).await;
+    let mut erasures = Erasures::new(account.clone());
+    erasures.insert(Erasure { person: PersonHash::of(&account, &sample::id("ann")), at: now() });
+    worker.erasures.send_replace(Arc::new(erasures));
+    eventually(DEADLINE, "one record is left", async || (worker.roster.all()[0].window == 1).then_some(()))
+        .await;
+    let subject = Topic::Snapshot.subject(&account);
+    let stream = master.jetstream().get_stream(SNAPSHOTS).await.unwrap();
+    stream.purge().filter(subject).await.unwrap();
+    worker.see(vec![by("ann", 1), by("bob", 2), by("bob", 3)]).await;
+    wait_until_told(&master, &account, &["c2", "c3"]).await;
+    worker.stop().await;
 }
 
 /// What the pages hand over while the worker stops was once dropped.

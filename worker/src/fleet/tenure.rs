@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use snapfleet_broker::Broker;
-use snapfleet_protocol::{AccountConfig, AccountId, AccountState, Erasure, InstanceId, PlatformName};
+use snapfleet_protocol::{AccountConfig, AccountId, AccountState, Erasures, InstanceId, PlatformName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +74,7 @@ pub(crate) struct Tenure {
     pub(crate) fate: Option<Fate>,
     pub(crate) pages: u32,
     grants: watch::Sender<Option<Grant>>,
-    erasures: watch::Sender<Arc<Vec<Erasure>>>,
+    erasures: watch::Sender<Arc<Erasures>>,
     stop: CancellationToken,
     pub(crate) task: JoinHandle<Ended>,
 }
@@ -86,7 +86,7 @@ impl Tenure {
         account: &AccountId,
         config: &AccountConfig,
         (lease_seq, term): (u64, u64),
-        erasures: Arc<Vec<Erasure>>,
+        erasures: Arc<Erasures>,
     ) -> Self {
         crew.roster.add(account);
         let grant = Grant { lease_seq, term, gate: crew.gate.clone() };
@@ -122,7 +122,7 @@ impl Tenure {
     }
 
     /// Persons whose records are not taken in.
-    pub(crate) fn erased(&self, erasures: &Arc<Vec<Erasure>>) {
+    pub(crate) fn erased(&self, erasures: &Arc<Erasures>) {
         self.erasures.send_if_modified(|known| {
             let changed = known != erasures;
             known.clone_from(erasures);
@@ -149,7 +149,7 @@ struct Part {
     account: AccountId,
     config: AccountConfig,
     grants: watch::Receiver<Option<Grant>>,
-    erasures: watch::Receiver<Arc<Vec<Erasure>>>,
+    erasures: watch::Receiver<Arc<Erasures>>,
     stop: CancellationToken,
 }
 

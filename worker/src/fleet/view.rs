@@ -13,7 +13,7 @@ use snapfleet_protocol::stream::{
     ACCOUNTS_PREFIX, ACCOUNTS_STREAM, ERASURES_PREFIX, ERASURES_STREAM, LEASES_PREFIX, LEASES_STREAM,
     WORKERS_PREFIX, WORKERS_STREAM,
 };
-use snapfleet_protocol::{AccountEntry, AccountId, Erasure, Heartbeat, InstanceId, Lease};
+use snapfleet_protocol::{AccountEntry, AccountId, Erasure, Erasures, Heartbeat, InstanceId, Lease};
 use tokio::time::Instant;
 
 /// How often it is asked whether the buckets are still the same ones.
@@ -41,7 +41,7 @@ pub(crate) struct View {
     pub(crate) accounts: BTreeMap<AccountId, AccountEntry>,
     pub(crate) leases: BTreeMap<AccountId, LeaseRow>,
     pub(crate) workers: BTreeMap<InstanceId, Heartbeat>,
-    erasures: BTreeMap<AccountId, Arc<Vec<Erasure>>>,
+    erasures: BTreeMap<AccountId, Arc<Erasures>>,
     accounts_tail: Tail,
     leases_tail: Tail,
     erasures_tail: Tail,
@@ -174,9 +174,8 @@ impl View {
         };
         match serde_json::from_slice::<Erasure>(&stored.payload) {
             Ok(erasure) => {
-                let mut all = self.erasures.get(&account).map(|all| all.to_vec()).unwrap_or_default();
-                all.retain(|known| known.person != erasure.person);
-                all.push(erasure);
+                let mut all = Erasures::clone(&self.erasures(&account));
+                all.insert(erasure);
                 self.erasures.insert(account, Arc::new(all));
             }
             Err(error) => tracing::warn!(subject = %stored.subject, %error, "an erasure cannot be read"),
@@ -184,8 +183,9 @@ impl View {
     }
 
     /// Persons whose records of the account are not taken in.
-    pub(crate) fn erasures(&self, account: &AccountId) -> Arc<Vec<Erasure>> {
-        self.erasures.get(account).cloned().unwrap_or_default()
+    pub(crate) fn erasures(&self, account: &AccountId) -> Arc<Erasures> {
+        let known = self.erasures.get(account).cloned();
+        known.unwrap_or_else(|| Arc::new(Erasures::new(account.clone())))
     }
 
     /// The last sequence of an account's lease; 0 where there never was one.
