@@ -12,7 +12,7 @@ use async_nats::header::HeaderMap;
 use base64::Engine as _;
 
 use crate::connection::Broker;
-use crate::publish::{ACK_TIMEOUT, Ack, Outgoing, PublishError, publish};
+use crate::publish::{Ack, Outgoing, PublishError, answer_to, publish};
 use crate::read::{DirectGetError, Stored, read_subject};
 
 /// Headers of messages that say that a key is gone rather than what it holds.
@@ -217,14 +217,6 @@ fn stored(raw: RawMessage) -> Result<Stored, PublishError> {
 }
 
 async fn ask(broker: &Broker, subject: String, payload: Bytes) -> Result<Answer, PublishError> {
-    let request = async_nats::Request::new().payload(payload).timeout(Some(ACK_TIMEOUT));
-    let answer = broker.client().send_request(subject, request);
-    // The client queues while it is disconnected; the outer limit bounds that as well.
-    let answer = tokio::time::timeout(ACK_TIMEOUT * 2, answer).await.map_err(|_| PublishError::Unanswered)?;
-    let answer = answer.map_err(|error| match error.kind() {
-        async_nats::RequestErrorKind::TimedOut => PublishError::Unanswered,
-        async_nats::RequestErrorKind::NoResponders => PublishError::NoStream,
-        _ => PublishError::Failed(error.to_string()),
-    })?;
+    let answer = answer_to(broker, subject, async_nats::Request::new().payload(payload)).await?;
     serde_json::from_slice(&answer.payload).map_err(|error| PublishError::Failed(error.to_string()))
 }

@@ -172,16 +172,25 @@ async fn request(
     headers: HeaderMap,
 ) -> Result<Option<Ack>, PublishError> {
     check_size(broker, message)?;
-    let request = Request::new().payload(message.payload.clone()).headers(headers).timeout(Some(ACK_TIMEOUT));
+    let request = Request::new().payload(message.payload.clone()).headers(headers);
+    let answer = answer_to(broker, message.subject.clone(), request).await?;
+    read_ack(&answer.payload)
+}
+
+/// Sends a request and waits for its answer, within a bound also while the connection is lost.
+pub(crate) async fn answer_to(
+    broker: &Broker,
+    subject: String,
+    request: Request,
+) -> Result<async_nats::Message, PublishError> {
+    let answer = broker.client().send_request(subject, request.timeout(Some(ACK_TIMEOUT)));
     // The client queues while it is disconnected; the outer limit bounds that as well.
-    let answer = broker.client().send_request(message.subject.clone(), request);
     let answer = tokio::time::timeout(ACK_TIMEOUT * 2, answer).await.map_err(|_| PublishError::Unanswered)?;
-    let answer = answer.map_err(|error| match error.kind() {
+    answer.map_err(|error| match error.kind() {
         RequestErrorKind::TimedOut => PublishError::Unanswered,
         RequestErrorKind::NoResponders => PublishError::NoStream,
         _ => PublishError::Failed(error.to_string()),
-    })?;
-    read_ack(&answer.payload)
+    })
 }
 
 #[derive(Deserialize)]

@@ -2,188 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-use std::sync::Arc;
+#[path = "publish/lapse.rs"]
+mod lapse;
+#[path = "publish/rig.rs"]
+mod rig;
+
 use std::time::Duration;
 
-use snapfleet_broker::{Broker, BrokerConfig, ensure_streams, read_subject};
+use snapfleet_broker::ensure_streams;
 use snapfleet_protocol::stream::SNAPSHOTS;
-use snapfleet_protocol::{
-    AccountId, AccountState, Comment, Direction, Erasure, Erasures, InstanceId, PersonHash, Record, Snapshot,
-    SnapshotKind, Topic, decode_snapshot,
-};
-use snapfleet_testkit::{Proxy, TestBroker, eventually, sample};
-use snapfleet_worker::account::{self, AccountTask, Ask, Ended, Sighting};
-use snapfleet_worker::fleet::gate::{Gate, Moment};
-use snapfleet_worker::publish::{Grant, Publisher};
-use snapfleet_worker::roster::{Roster, now};
-use snapfleet_worker::steering::{Helm, Steering};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use snapfleet_protocol::{AccountState, Direction, InstanceId, Record, SnapshotKind};
+use snapfleet_testkit::{Proxy, eventually, sample};
+use snapfleet_worker::account::{Ended, Sighting};
+use snapfleet_worker::fleet::gate::Gate;
+use snapfleet_worker::publish::Publisher;
+use snapfleet_worker::roster::now;
 
-const DEADLINE: Duration = Duration::from_secs(30);
-
-async fn connect(url: &str, user: &str) -> Broker {
-    let config = BrokerConfig {
-        url: url.to_owned(),
-        user: user.to_owned(),
-        password: TestBroker::password(user).to_owned(),
-        name: format!("test {user}"),
-    };
-    Broker::connect(&config, &CancellationToken::new()).await.unwrap()
-}
-
-/// A broker with our streams, and the master's connection to look into them.
-async fn broker() -> (TestBroker, Broker) {
-    let server = TestBroker::start();
-    let master = connect(&server.url(), "master").await;
-    ensure_streams(&master, 1).await.unwrap();
-    (server, master)
-}
-
-struct Running {
-    sightings: mpsc::Sender<Sighting>,
-    grants: watch::Sender<Option<Grant>>,
-    steering: Steering,
-    roster: Roster,
-    stop: CancellationToken,
-    released: CancellationToken,
-    task: JoinHandle<Ended>,
-    _asks: mpsc::Sender<Ask>,
-    erasures: watch::Sender<Arc<Erasures>>,
-}
-
-fn grant(lease_seq: u64, gate: &Gate) -> Grant {
-    Grant { lease_seq, term: gate.term(), gate: gate.clone() }
-}
-
-impl Running {
-    async fn start(url: &str, account: &AccountId, instance: &str, dir: &Path) -> Self {
-        Self::with_grant(url, account, instance, dir, grant(1, &Gate::always_open())).await
-    }
-
-    async fn with_grant(url: &str, account: &AccountId, instance: &str, dir: &Path, grant: Grant) -> Self {
-        let (sender, sightings) = mpsc::channel(16);
-        let (asks_in, asks) = mpsc::channel(4);
-        let (roster, stop, released) =
-            (Roster::default(), CancellationToken::new(), CancellationToken::new());
-        let helm = Helm::new(grant.gate.clone());
-        let (grants_in, grants) = watch::channel(Some(grant));
-        let (erasures_in, erasures) = watch::channel(Arc::new(Erasures::new(account.clone())));
-        let steering = helm.steering();
-        roster.add(account);
-        let task = AccountTask {
-            broker: connect(url, "worker").await,
-            account: account.clone(),
-            interval: Duration::from_secs(1),
-            instance: InstanceId::parse(instance).unwrap(),
-            outbox_dir: dir.to_owned(),
-            roster: roster.clone(),
-            grants,
-            sightings,
-            asks,
-            erasures,
-            helm,
-            stop: stop.clone(),
-            released: released.clone(),
-        };
-        let task = tokio::spawn(account::run(task));
-        let running = Self {
-            sightings: sender,
-            grants: grants_in,
-            steering,
-            roster,
-            stop,
-            released,
-            task,
-            _asks: asks_in,
-            erasures: erasures_in,
-        };
-        tokio::time::timeout(DEADLINE, running.steering.may_drive()).await.expect("claimed");
-        running
-    }
-
-    async fn see(&self, records: Vec<Record>) {
-        self.sightings.send(Sighting::Records { records, refused: 0, at: now() }).await.unwrap();
-    }
-
-    async fn stop(self) -> Ended {
-        self.stop.cancel();
-        self.ended().await
-    }
-
-    /// Waits for its end, as its pages do: they end once they are released.
-    async fn ended(self) -> Ended {
-        tokio::time::timeout(DEADLINE, self.released.cancelled()).await.expect("its pages are released");
-        drop(self.sightings);
-        tokio::time::timeout(DEADLINE, self.task).await.expect("it ends").unwrap()
-    }
-}
-
-fn comment(number: u64) -> Record {
-    Record::Comment(sample::comment(1, number, "text"))
-}
-
-/// All snapshots on the account's subject, with their stream sequences.
-///
-/// A read that the broker's death cuts off is made again.
-async fn stored(broker: &Broker, account: &AccountId) -> Vec<(u64, Snapshot)> {
-    let (mut snapshots, mut from) = (Vec::new(), 1);
-    loop {
-        let subject = Topic::Snapshot.subject(account);
-        let read = async || read_subject(broker, SNAPSHOTS, &subject, from).await.ok();
-        let (page, pending) = eventually(DEADLINE, "the subject is read back", read).await;
-        for message in page {
-            from = message.seq + 1;
-            snapshots.push((message.seq, decode_snapshot(&message.payload).unwrap()));
-        }
-        if pending == 0 {
-            return snapshots;
-        }
-    }
-}
-
-fn comments(snapshots: &[(u64, Snapshot)], kind: SnapshotKind) -> Vec<String> {
-    let of_kind = snapshots.iter().filter(|(_, snapshot)| snapshot.kind == kind);
-    of_kind
-        .flat_map(|(_, snapshot)| snapshot.comments.iter().map(|Comment { id, .. }| id.to_string()))
-        .collect()
-}
-
-/// Comments in the order in which the stream first told of them, in a delta or a full: which of the two it is
-/// depends on where the interval falls.
-fn told(snapshots: &[(u64, Snapshot)]) -> Vec<String> {
-    let mut told = Vec::new();
-    for comment in snapshots.iter().flat_map(|(_, snapshot)| &snapshot.comments) {
-        if !told.contains(&comment.id.to_string()) {
-            told.push(comment.id.to_string());
-        }
-    }
-    told
-}
-
-async fn wait_until_told(broker: &Broker, account: &AccountId, ids: &[&str]) {
-    let what = format!("the stream tells of {ids:?}");
-    eventually(DEADLINE, &what, async || (told(&stored(broker, account).await) == ids).then_some(())).await;
-}
-
-/// No delta repeats what a delta told.
-fn assert_nothing_twice(snapshots: &[(u64, Snapshot)]) {
-    let mut ids = comments(snapshots, SnapshotKind::Delta);
-    ids.sort();
-    let all = ids.len();
-    ids.dedup();
-    assert_eq!(ids.len(), all, "a delta repeats what another told: {ids:?}");
-}
-
-async fn wait_for(broker: &Broker, account: &AccountId, kind: SnapshotKind, ids: &[&str]) {
-    let what = format!("{kind:?} with {ids:?}");
-    eventually(DEADLINE, &what, async || {
-        (comments(&stored(broker, account).await, kind) == ids).then_some(())
-    })
-    .await;
-}
+use rig::*;
 
 #[tokio::test]
 async fn a_claim_comes_first_then_what_changed_then_a_full() {
@@ -407,102 +242,6 @@ async fn a_claim_that_published_nothing_does_not_outdate_the_outbox() {
         comments.any(|comment| comment.text.as_deref() == Some("edited")).then_some(())
     })
     .await;
-    worker.stop().await;
-}
-
-/// A gate that opens and shuts as heartbeats are stored or not.
-fn open_gate() -> Gate {
-    let gate = Gate::new();
-    gate.renewed(Moment::now());
-    gate
-}
-
-#[tokio::test]
-async fn a_lease_in_doubt_publishes_nothing_but_goes_on_listening() {
-    let (server, master) = broker().await;
-    let (account, dir, gate) = (sample::account("demo.a"), tempfile::tempdir().unwrap(), open_gate());
-    let worker = Running::with_grant(&server.url(), &account, "one", dir.path(), grant(7, &gate)).await;
-    worker.see(vec![comment(1)]).await;
-    wait_until_told(&master, &account, &["c1"]).await;
-    gate.shut();
-    worker.see(vec![comment(2)]).await;
-    eventually(DEADLINE, "it is shown as cut off, with one record pending", async || {
-        let health = &worker.roster.all()[0];
-        (health.state == AccountState::CutOff && health.pending == 1).then_some(())
-    })
-    .await;
-    assert_eq!(worker.steering.epoch(), None, "its pages are driven");
-    let before = stored(&master, &account).await.len();
-    // More than an interval: with a grant it would have been published twice over.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(stored(&master, &account).await.len(), before);
-    gate.renewed(Moment::now());
-    worker.grants.send_replace(Some(grant(40, &gate)));
-    wait_until_told(&master, &account, &["c1", "c2"]).await;
-    let all = stored(&master, &account).await;
-    assert_nothing_twice(&all);
-    let epochs: Vec<u64> = all.iter().map(|(_, snapshot)| snapshot.epoch).collect();
-    assert_eq!((epochs[0], epochs[epochs.len() - 1]), (7, 40), "an epoch is at least its lease's sequence");
-    assert_eq!(worker.steering.epoch(), Some(40));
-    worker.stop().await;
-}
-
-/// What was seen while another holder published newer records only adds to them.
-#[tokio::test]
-async fn what_was_heard_while_somebody_else_held_the_account_adds_but_never_overwrites() {
-    let (server, master) = broker().await;
-    let (account, dir, gate) = (sample::account("demo.a"), tempfile::tempdir().unwrap(), open_gate());
-    let edited = |text: &str| Record::Comment(sample::comment(1, 1, text));
-    let (old_dir, new_dir) = (dir.path().join("old"), dir.path().join("new"));
-    let old = Running::with_grant(&server.url(), &account, "old", &old_dir, grant(1, &gate)).await;
-    old.see(vec![comment(1)]).await;
-    wait_until_told(&master, &account, &["c1"]).await;
-    gate.shut();
-    old.see(vec![edited("older edit"), comment(2)]).await;
-    eventually(DEADLINE, "two records wait", async || (old.roster.all()[0].pending == 2).then_some(())).await;
-    let new = Running::start(&server.url(), &account, "new", &new_dir).await;
-    new.see(vec![edited("newer edit")]).await;
-    let newest = async || {
-        let all = stored(&master, &account).await;
-        let comments = all.into_iter().flat_map(|(_, snapshot)| snapshot.comments);
-        let mut texts: Vec<_> = comments.filter(|comment| comment.id.as_str() == "c1").collect();
-        texts.pop().and_then(|comment| comment.text)
-    };
-    eventually(DEADLINE, "the edit is there", async || {
-        (newest().await.as_deref() == Some("newer edit")).then_some(())
-    })
-    .await;
-    new.stop().await;
-    gate.renewed(Moment::now());
-    old.grants.send_replace(Some(grant(9, &gate)));
-    wait_until_told(&master, &account, &["c1", "c2"]).await;
-    old.stop().await;
-    assert_eq!(newest().await.as_deref(), Some("newer edit"));
-}
-
-/// The holder's window would bring an erased person back with its next full.
-#[tokio::test]
-async fn an_erased_persons_records_leave_the_window_and_are_not_taken_in_again() {
-    let (server, master) = broker().await;
-    let (account, dir) = (sample::account("demo.a"), tempfile::tempdir().unwrap());
-    let by = |author: &str, number| {
-        let mut comment = sample::comment(1, number, "text");
-        comment.author_id = Some(sample::id(author));
-        Record::Comment(comment)
-    };
-    let worker = Running::start(&server.url(), &account, "one", dir.path()).await;
-    worker.see(vec![by("ann", 1), by("bob", 2)]).await;
-    wait_for(&master, &account, SnapshotKind::Full, &["c1", "c2"]).await;
-    let mut erasures = Erasures::new(account.clone());
-    erasures.insert(Erasure { person: PersonHash::of(&account, &sample::id("ann")), at: now() });
-    worker.erasures.send_replace(Arc::new(erasures));
-    eventually(DEADLINE, "one record is left", async || (worker.roster.all()[0].window == 1).then_some(()))
-        .await;
-    let subject = Topic::Snapshot.subject(&account);
-    let stream = master.jetstream().get_stream(SNAPSHOTS).await.unwrap();
-    stream.purge().filter(subject).await.unwrap();
-    worker.see(vec![by("ann", 1), by("bob", 2), by("bob", 3)]).await;
-    wait_until_told(&master, &account, &["c2", "c3"]).await;
     worker.stop().await;
 }
 
