@@ -52,10 +52,12 @@ async function loadStatus() {
     setClock(status.now);
     const accounts = [];
     for (let next = ''; next !== null && accounts.length < 2000;) {
-      const page = await get(`/accounts?limit=500${next && `&after=${enc(next)}`}`);
-      accounts.push(...page.items);
+      const page = await get(`/accounts?removed=true&limit=500${next && `&after=${enc(next)}`}`);
+      accounts.push(...page.items.filter(a => a.state !== 'erased'));
       next = page.next;
     }
+    // What is stored of removed ones stays readable, below the others.
+    accounts.sort((a, b) => (a.state === 'removed') - (b.state === 'removed'));
     Object.assign(S, { status, accounts, silentSince: null });
   } catch (error) {
     S.silentSince ??= now();
@@ -247,8 +249,8 @@ function sentence() {
   if (!ill && !capture.starting && !capture.unknown) return T.allWell(all, end);
   if (!ill) return T.starting(capture.capturing, all, capture.starting, capture.unknown, end);
   const named = status.problems.filter(p => p.account && (['account_unwell', 'account_unassigned'].includes(p.code)
-    || (p.code === 'account_unconfigured' && p.state === 'unassigned'))).slice(0, NAMED_MAX).map(p =>
-    `${p.account} ${T.states[p.state || 'unknown']}${p.since ? T.for(lasted(p.since, now())) : ''}${p.detail ? T.paren(p.detail.slice(0, 80)) : ''}`);
+    || (p.code === 'account_unconfigured' && p.state === 'unassigned'))).slice(0, NAMED_MAX).map(p => `${p.account} ${
+    p.code === 'account_unconfigured' ? T.unconfigured : T.states[p.state || 'unknown']}${p.since ? T.for(lasted(p.since, now())) : ''}${p.detail ? T.paren(p.detail.slice(0, 80)) : ''}`);
   if (ill > named.length) named.push(T.moreIll(ill - named.length));
   return T.ill(ill, all, named.join(T.list), end);
 }
@@ -283,11 +285,12 @@ function drawAccounts({ account }) {
     entry('', T.all, total, '◎', T.accounts(S.accounts.length), '', false),
     ...S.accounts.map(a => {
       const state = a.state || 'unknown';
-      const ill = !['capturing', 'starting', 'paused', 'unknown'].includes(state);
-      const title = [T.states[state] || state, a.reason, !a.configured && T.unconfigured, a.since && T.since(exact(a.since)),
+      const ill = !['capturing', 'starting', 'paused', 'removed', 'unknown'].includes(state);
+      const word = !a.configured && state === 'unassigned' ? T.unconfigured : T.states[state] || state;
+      const title = [word, a.reason, !a.configured && word !== T.unconfigured && T.unconfigured, a.since && T.since(exact(a.since)),
         a.host && T.worker(`${a.host} ${a.worker}`)].filter(Boolean).join('\n');
       const glyph = ill ? '▲' : state !== 'capturing' ? '◌' : '●';
-      return entry(a.account, a.account, counted(a), glyph, T.states[state] || state, title, ill);
+      return entry(a.account, a.account, counted(a), glyph, word, title, ill);
     }),
   ]);
 }

@@ -14,7 +14,8 @@ const EN = {
   worker: w => `at worker ${w}`, views: n => `${n} views`, likes: n => `${n} likes`, removed: 'deleted',
   kinds: { image: 'picture', video: 'video', audio: 'sound', file: 'file', link: 'link', card: 'card' },
   states: { starting: 'starting', capturing: 'capturing', silent: 'delivers nothing', logged_out: 'logged out',
-    failing: 'failing', cut_off: 'cut off from the broker', paused: 'paused', unassigned: 'held by no worker', unknown: 'not known' },
+    failing: 'failing', cut_off: 'cut off from the broker', paused: 'paused', unassigned: 'held by no worker',
+    removed: 'removed', unknown: 'not known' },
   unconfigured: 'not configured',
   last: t => t ? `last snapshot ${t}` : 'no snapshot yet',
   noMaster: t => `The master does not answer${t}: what you see is what was loaded before.`,
@@ -50,7 +51,8 @@ const ZH = {
   worker: w => `采集端 ${w}`, views: n => `${n} 次播放`, likes: n => `${n} 个赞`, removed: '已删除',
   kinds: { image: '图片', video: '视频', audio: '语音', file: '文件', link: '链接', card: '卡片' },
   states: { starting: '启动中', capturing: '采集中', silent: '没有数据', logged_out: '已退出登录',
-    failing: '出错', cut_off: '与消息服务器断开', paused: '已暂停', unassigned: '没有采集端', unknown: '状态未知' },
+    failing: '出错', cut_off: '与消息服务器断开', paused: '已暂停', unassigned: '没有采集端',
+    removed: '已移除', unknown: '状态未知' },
   unconfigured: '未配置',
   last: t => t ? `最近一次快照：${t}` : '还没有快照',
   noMaster: t => `主服务没有响应${t}：当前显示的是之前加载的内容。`,
@@ -70,28 +72,38 @@ const ZH = {
   accounts: n => `${n} 个账号`, problems: n => `${n} 个问题及处理办法`,
   problem: p => {
     const d = p.detail ? `：${p.detail}` : '';
+    if (p.code.startsWith('account_') && !p.account) {
+      return [`另有 ${p.detail} 个账号有同类问题`, '查看全部：snapfleet-master accounts list'];
+    }
     switch (p.code) {
       case 'store_failed': return [`存储写入已停止${d}，新数据不再保存`, '请排除原因后重启主服务'];
       case 'broker_disconnected': return [`与消息服务器 ${p.detail} 的连接已断开，没有新数据`, '请检查 nats-server 是否在运行，恢复后主服务会自动继续'];
       case 'intake_failed': return [`数据流读取异常${d}`, '请查看主服务日志，它会自动重试'];
       case 'workers_unknown': return [`无法得知哪些采集端在线${d}`, '请查看主服务日志，它会自动重试'];
       case 'no_workers': return ['没有在线的采集端，当前没有采集任何数据', '请启动：snapfleet-worker run，或让主服务带 --workers N 启动'];
-      case 'account_unwell': if (!p.account) break;
-        return [`${p.account} ${ZH.states[p.state] || p.state}${d}`, ({
+      case 'account_unwell': return [`${p.account} ${ZH.states[p.state] || p.state}${d}`, ({
         silent: '请查看采集端日志，并在浏览器中打开该账号的页面',
         logged_out: '请重新登录：用 snapfleet-master accounts show 和 set 检查登录信息',
         failing: '请按原因处理，采集端会自动重试',
         cut_off: '请恢复采集端与消息服务器的连接，之后会自动继续' })[p.state] || p.remedy];
-      case 'account_unassigned': if (!p.account) break;
-        return [`${p.account} 没有在线的采集端负责，未在采集${d}`, '请启动一个支持该平台、带有所需标签且有空位的采集端'];
-      case 'account_unconfigured': if (!p.account) break;
-        return [`${p.account} 未配置：数据照常保存，但没有采集端会采集它`, `snapfleet-master accounts add ${p.account}，或 snapfleet-master accounts remove ${p.account}`];
-      case 'account_fault': if (!p.account) break;
-        return [`${p.account}${d}`, '请查看其采集端的日志'];
-      case 'accounts_unreadable': return [`账号配置无法读取${d}`, '请查看主服务日志，它会自动重试'];
+      case 'account_unassigned': return [`${p.account} 没有在线的采集端负责，未在采集${d}`, '请启动一个支持该平台、带有所需标签且有空位的采集端'];
+      case 'account_unconfigured': return [`${p.account} 未配置：数据照常保存，但没有采集端会采集它`, `snapfleet-master accounts add ${p.account}，或 snapfleet-master accounts remove ${p.account}`];
+      case 'account_fault': return [`${p.account}${d}`, '请查看其采集端的日志'];
+      // One entry of many, or all of them.
+      case 'accounts_unreadable': return p.since === null
+        ? [`账号配置中的条目 ${p.detail} 无法读取，不会采集`, `请以 master 用户删除后重新添加：nats kv del accounts ${p.detail}`]
+        : [`账号配置无法读取${d}；显示的是之前的账号和采集端`, '请查看主服务日志，它会自动重试'];
       case 'left_behind': return [`采集端 ${p.worker} 的磁盘上有 ${p.account} 的 ${p.detail} 条记录，该账号现由另一采集端负责`, '请保留其 state_dir：再次负责该账号时会继续提交'];
       case 'worker_fault': return [`采集端 ${p.worker}${d}`, '请查看该采集端的日志'];
       case 'broker_fault': return [`消息服务器报告${d}`, '请对照 nats.conf 检查主服务用户的权限，并查看消息服务器日志'];
+      case 'worker_given_up': return [`采集端 ${p.worker} 连续多次启动即退出，不再自动启动${d}`,
+        `请查看其日志（snapfleet-master workers 会列出路径）并排除原因，然后：snapfleet-master workers start ${p.worker}`];
+      case 'replica_silent': {
+        const [name, host, behind] = p.detail.split(' ');
+        return [`${host} 上的副本 ${name} 没有消息，${/^\d+$/.test(behind) ? `落后 ${behind} 条消息` : '落后多少未知'}`,
+          `请重新启动它；若不再使用：snapfleet-master replica remove ${name}`];
+      }
+      case 'replica_fault': return [`副本的进度无法读取或上报${d}`, '请查看日志，它会自动重试'];
       case 'dead_letters': return [`${p.detail} 个快照无法写入，已保留为死信`, '查看：snapfleet-master dead-letters'];
     }
     return [p.text, p.remedy];

@@ -11,47 +11,21 @@ use tempfile::TempDir;
 
 use crate::process::{Process, binary, free_port};
 use crate::{TestBroker, eventually, workspace};
+use setup::{copy_platforms, write_key};
 
 mod equality;
+mod setup;
+mod site;
 
+pub use setup::Setup;
+pub use site::SiteControl;
+
+/// The password of every account of the demo site.
 const PASSWORD: &str = "demo-secret";
+/// What the fleet's key is made of.
+pub const FLEET_KEY: u8 = 0x5a;
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const PAGE_ROWS: usize = 500;
-
-/// How the system is set up.
-pub struct Setup {
-    /// The demo accounts of each worker.
-    pub workers: Vec<Vec<&'static str>>,
-    /// What happens to each demo account a minute.
-    pub events_per_minute: f64,
-    /// Where the master finds the broker, if not directly.
-    pub master_broker_url: Option<String>,
-    /// Where the workers find the broker, if not directly.
-    pub worker_broker_url: Option<String>,
-    /// The publish interval of the accounts, in seconds.
-    pub interval_s: u64,
-    /// How often the demo site's page fetches its lists again, in seconds.
-    pub poll_s: u32,
-    /// Whether pages are loaded anew now and then, as their platforms say.
-    pub refresh: bool,
-    /// Further accounts and their settings, given to the first worker.
-    pub more_accounts: Vec<(String, Value)>,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            workers: vec![vec!["shop-a", "shop-b", "shop-c"], vec!["shop-d", "shop-e"]],
-            events_per_minute: 60.0,
-            master_broker_url: None,
-            worker_broker_url: None,
-            interval_s: 2,
-            poll_s: 3,
-            refresh: true,
-            more_accounts: Vec::new(),
-        }
-    }
-}
 
 /// The running system.
 pub struct System {
@@ -76,26 +50,6 @@ pub type Key = (String, String);
 pub type Records = BTreeMap<Key, Value>;
 /// What was served to each demo account, by its name.
 pub type Truths = BTreeMap<&'static str, Records>;
-
-/// The demo site as a test drives it; it does not hold the system, whose parts may be killed meanwhile.
-#[derive(Clone)]
-pub struct SiteControl {
-    url: String,
-    http: reqwest::Client,
-}
-
-impl SiteControl {
-    /// Tells the demo site to do something.
-    ///
-    /// # Panics
-    /// If the site does not.
-    pub async fn post(&self, path: &str) -> Value {
-        let url = format!("{}/control/{path}", self.url);
-        let answer = self.http.post(&url).send().await.expect("the site answers");
-        assert!(answer.status().is_success(), "{url}: {}", answer.status());
-        answer.json().await.unwrap_or(Value::Null)
-    }
-}
 
 impl System {
     /// Starts everything on `broker` and waits until the master answers.
@@ -127,16 +81,14 @@ impl System {
             master_port,
             http,
         };
-        write_key(&system.dir.path().join("fleet.key"));
-        if !system.setup.refresh {
-            copy_platforms_without_refresh(&system.platforms());
+        if let Some(refresh_s) = system.setup.refresh_s {
+            copy_platforms(&system.platforms(), refresh_s);
         }
         system.start_master();
         system.wait_for_master().await;
         system.add_accounts().await;
-        for index in 0..system.setup.workers.len() {
-            let worker = system.spawn_worker(index);
-            system.workers.push(worker);
+        for _ in 0..system.setup.workers.len() {
+            system.add_worker(FLEET_KEY);
         }
         system
     }
@@ -177,8 +129,39 @@ impl System {
         self.workers[index] = self.spawn_worker(index);
     }
 
+    /// Starts one more worker, with a key made of this byte; all have [`FLEET_KEY`] otherwise.
+    pub fn add_worker(&mut self, key: u8) {
+        let index = self.workers.len();
+        write_key(&self.key_path(index), key);
+        let worker = self.spawn_worker(index);
+        self.workers.push(worker);
+    }
+
+    /// How many processes of the browser of the worker with this number there are, whether that worker lives or not.
+    ///
+    /// # Panics
+    /// If `ps` does not run.
+    #[must_use]
+    pub fn browser_processes(&self, index: usize) -> usize {
+        let profile = self.state_dir(index).join("browser").display().to_string();
+        let processes = Command::new("ps").args(["-ww", "-eo", "args"]).output().expect("ps runs");
+        let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
+        processes.lines().filter(|line| line.contains("chrom") && line.contains(&profile)).count()
+    }
+
     fn platforms(&self) -> PathBuf {
-        if self.setup.refresh { workspace() } else { self.dir.path().to_owned() }.join("platforms")
+        let copied = self.setup.refresh_s.is_some();
+        if copied { self.dir.path().to_owned() } else { workspace() }.join("platforms")
+    }
+
+    /// What the worker with this number keeps on disk.
+    #[must_use]
+    pub fn state_dir(&self, index: usize) -> PathBuf {
+        self.dir.path().join(format!("worker-{index}"))
+    }
+
+    fn key_path(&self, index: usize) -> PathBuf {
+        self.dir.path().join(format!("worker-{index}.key"))
     }
 
     fn spawn_worker(&self, index: usize) -> Process {
@@ -188,49 +171,60 @@ impl System {
             .arg("--platforms")
             .arg(self.platforms())
             .arg("--state-dir")
-            .arg(self.dir.path().join(format!("worker-{index}")))
-            .args(["--label", &format!("worker=w{index}")])
+            .arg(self.state_dir(index))
+            .args(["--worker-id", &format!("w{index}"), "--label", &format!("worker=w{index}")])
             .arg("--session-key-file")
-            .arg(self.dir.path().join("fleet.key"))
+            .arg(self.key_path(index))
             .env("NATS_URL", self.setup.worker_broker_url.clone().unwrap_or_else(|| self.broker.url()))
             .env("SNAPFLEET_NATS_USER", "worker")
             .env("SNAPFLEET_NATS_PASSWORD", TestBroker::password("worker"));
         Process::start(&mut worker, &self.dir.path().join(format!("worker-{index}.log")))
     }
 
-    /// Gives each worker its accounts, by a label that it alone carries.
     async fn add_accounts(&self) {
-        let mut accounts: Vec<(usize, String, Value)> = Vec::new();
         for (worker, names) in self.setup.workers.iter().enumerate() {
-            accounts.extend(names.iter().map(|name| {
-                let base_url = format!("http://127.0.0.1:{}", self.site_port);
-                let settings = json!({ "base_url": base_url, "username": name, "password": PASSWORD });
-                (worker, format!("demo.{name}"), settings)
-            }));
+            for name in names {
+                let settings = self.demo_settings(name, PASSWORD);
+                self.add_account(&format!("demo.{name}"), worker, settings).await;
+            }
         }
-        accounts
-            .extend(self.setup.more_accounts.iter().map(|(id, settings)| (0, id.clone(), settings.clone())));
-        for (worker, account, settings) in accounts {
-            let body = json!({
-                "account": account,
-                "interval_s": self.setup.interval_s,
-                "labels": { "worker": format!("w{worker}") },
-                "settings": settings,
-                "plain_secrets": true,
-            });
-            let url = format!("{}/api/v1/accounts", self.master_url());
-            eventually(READY_TIMEOUT, "the master takes an account", async || {
-                let answer = self.http.post(&url).json(&body).send().await.ok()?;
-                // Until the broker is reached, the master takes none.
-                assert!(
-                    answer.status().is_success() || answer.status().is_server_error(),
-                    "{account}: {}",
-                    answer.text().await.unwrap_or_default()
-                );
-                answer.status().is_success().then_some(())
-            })
-            .await;
+        for (account, settings) in &self.setup.more_accounts {
+            self.add_account(account, 0, settings.clone()).await;
         }
+    }
+
+    /// What the demo platform asks of an account that logs in as `user`.
+    #[must_use]
+    pub fn demo_settings(&self, user: &str, password: &str) -> Value {
+        json!({ "base_url": self.site_url(), "username": user, "password": password })
+    }
+
+    /// Adds an account; where accounts are pinned, it is for the worker with this number, by a label that it alone
+    /// carries.
+    ///
+    /// # Panics
+    /// If the master refuses it, or does not take it within a minute.
+    pub async fn add_account(&self, account: &str, worker: usize, settings: Value) {
+        let labels = if self.setup.pinned { json!({ "worker": format!("w{worker}") }) } else { json!({}) };
+        let body = json!({
+            "account": account,
+            "interval_s": self.setup.interval_s,
+            "labels": labels,
+            "settings": settings,
+            "plain_secrets": true,
+        });
+        let url = format!("{}/api/v1/accounts", self.master_url());
+        eventually(READY_TIMEOUT, "the master takes an account", async || {
+            let answer = self.http.post(&url).json(&body).send().await.ok()?;
+            // Until the broker is reached, the master takes none.
+            assert!(
+                answer.status().is_success() || answer.status().is_server_error(),
+                "{account}: {}",
+                answer.text().await.unwrap_or_default()
+            );
+            answer.status().is_success().then_some(())
+        })
+        .await;
     }
 
     /// The master's file.
@@ -249,6 +243,10 @@ impl System {
     #[must_use]
     pub fn master_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.master_port)
+    }
+
+    fn site_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.site_port)
     }
 
     /// The logs of all parts, for a failing test's message.
@@ -300,45 +298,6 @@ impl System {
                 return rows;
             }
         }
-    }
-
-    /// Tells the demo site to do something.
-    ///
-    /// # Panics
-    /// If the site does not.
-    pub async fn control(&self, path: &str) -> Value {
-        self.site_control().post(path).await
-    }
-
-    /// The demo site, to be driven beside what else happens.
-    #[must_use]
-    pub fn site_control(&self) -> SiteControl {
-        SiteControl { url: format!("http://127.0.0.1:{}", self.site_port), http: self.http.clone() }
-    }
-
-    /// Records by kind and id that the site says it has served to an account.
-    ///
-    /// # Panics
-    /// If the site does not answer.
-    pub async fn truth(&self, account: &str) -> Records {
-        let url = format!("http://127.0.0.1:{}/truth/{account}", self.site_port);
-        let truth: Value =
-            self.http.get(&url).send().await.expect("the site answers").json().await.expect("JSON");
-        let lists = [
-            ("contents", "content"),
-            ("comments", "comment"),
-            ("conversations", "conversation"),
-            ("direct_messages", "direct_message"),
-            ("notifications", "notification"),
-        ];
-        let mut records = BTreeMap::new();
-        for (list, kind) in lists {
-            for record in truth[list].as_array().expect("a list") {
-                let id = record["id"].as_str().expect("an id").to_owned();
-                records.insert((kind.to_owned(), id), record.clone());
-            }
-        }
-        records
     }
 
     /// Records by kind and id that the master's API shows of an account.
@@ -396,30 +355,6 @@ impl Drop for System {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
         }
-    }
-}
-
-/// A key of the fleet that only its owner can read.
-fn write_key(path: &Path) {
-    std::fs::write(path, "5a".repeat(32)).expect("the key's file");
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(path, private).expect("the key's permissions");
-}
-
-/// The platforms without the wish to load their pages anew.
-fn copy_platforms_without_refresh(to: &Path) {
-    for platform in ["demo", "isso"] {
-        let (from, to) = (workspace().join("platforms").join(platform), to.join(platform));
-        std::fs::create_dir_all(&to).expect("a folder for the platform");
-        for file in std::fs::read_dir(from).expect("the platform's folder").flatten() {
-            if file.path().is_file() {
-                std::fs::copy(file.path(), to.join(file.file_name())).expect("the platform's file is copied");
-            }
-        }
-        let manifest = to.join("platform.toml");
-        let text = std::fs::read_to_string(&manifest).expect("the platform's manifest");
-        let kept = text.lines().filter(|line| !line.starts_with("refresh_s")).collect::<Vec<_>>().join("\n");
-        std::fs::write(&manifest, kept).expect("the platform's manifest");
     }
 }
 

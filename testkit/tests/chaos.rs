@@ -118,7 +118,7 @@ async fn what_is_served_only_once_is_stored_whatever_dies() {
         events_per_minute: 0.0,
         worker_broker_url: Some(wire.url()),
         poll_s: NEVER_S,
-        refresh: false,
+        refresh_s: Some(NEVER_S),
         ..Setup::default()
     };
     let mut system = System::start(broker, setup).await;

@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::Write;
+#[path = "support/terminal.rs"]
+mod terminal;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use snapfleet_testkit::process::binary;
+use snapfleet_testkit::process::{Process, binary};
 use snapfleet_testkit::system::{Setup, System};
-use snapfleet_testkit::{TestBroker, workspace};
+use snapfleet_testkit::{TestBroker, eventually, workspace};
 
 /// The CLI: `NATS_CLI`, the project's `.tools/bin`, or PATH.
 fn find_cli() -> Option<PathBuf> {
@@ -62,16 +64,7 @@ impl Cli {
         let command = self.command(args);
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let quoted: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
-        let mut script = Command::new("script")
-            .args(["-qec", &quoted.join(" "), "/dev/null"])
-            .env("TERM", "dumb")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("script (of util-linux) runs");
-        script.stdin.take().expect("a pipe").write_all(b"n\n").expect("the answer is written");
-        let output = script.wait_with_output().expect("the nats CLI ends");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        terminal::run(&quoted.join(" "), |_| {})
     }
 }
 
@@ -89,6 +82,77 @@ fn snapshots(text: &str) -> Vec<Value> {
     found
 }
 
+/// `nats kv` and `nats micro` show who is online, who holds which account, and how it fares.
+async fn shows_the_fleet(cli: &Cli, system: &System) {
+    let status = eventually(Duration::from_secs(30), "both accounts are captured", async || {
+        let status = system.api("status").await;
+        (status["capture"]["capturing"] == 2).then_some(status)
+    })
+    .await;
+    let online = status["workers"]["list"].as_array().expect("a list");
+    let instances = ["w0", "w1"].map(|id| {
+        let worker = online.iter().find(|worker| worker["worker"] == id).expect("both are online");
+        worker["instance"].as_str().expect("text").to_owned()
+    });
+    let keys = cli.text(&["kv", "ls", "workers"]);
+    for (index, instance) in instances.iter().enumerate() {
+        let account = ["demo.shop-a", "demo.shop-b"][index];
+        let get = |bucket, key: &str| json(&cli.text(&["kv", "get", bucket, key, "--raw"]));
+        let heartbeat = get("workers", instance);
+        assert_eq!((&heartbeat["worker"], &heartbeat["holding"]), (&format!("w{index}").into(), &1.into()));
+        let held = get("workers", &format!("{instance}.accounts"));
+        assert_eq!(
+            (&held["accounts"][0]["account"], &held["instance"]),
+            (&account.into(), &instance[..].into())
+        );
+        assert_eq!(held["accounts"][0]["state"], "capturing", "{held}");
+        assert_eq!(get("leases", account)["instance"], instance[..]);
+        assert!(keys.lines().any(|key| key == instance), "{keys}");
+    }
+    // For people, with the revision and when it was written.
+    let lease = cli.text(&["kv", "get", "leases", "demo.shop-a"]);
+    assert!(lease.contains("revision") && lease.contains(&instances[0]), "{lease}");
+    for instance in &instances {
+        watch_until_seen_twice(cli, instance).await;
+    }
+
+    let info = json(&cli.text(&["micro", "ls", "--json"]));
+    let ids = instances.each_ref().map(|instance| {
+        let of = |service: &&Value| service["metadata"]["instance"] == instance[..];
+        let service = info.as_array().expect("a list").iter().find(of).expect("each worker is a service");
+        assert_eq!(service["endpoints"][0]["subject"], format!("worker.{instance}.accounts"), "{service}");
+        service["id"].as_str().expect("text").to_owned()
+    });
+    let listed = cli.text(&["micro", "ls"]);
+    assert!(listed.contains("snapfleet-worker") && ids.iter().all(|id| listed.contains(id)), "{listed}");
+    let stats = json(&cli.text(&["micro", "stats", "snapfleet-worker", "--json"]));
+    for (index, id) in ids.iter().enumerate() {
+        let told = cli.text(&["micro", "info", "snapfleet-worker", id]);
+        assert!(told.contains(&instances[index]) && told.contains(&format!("w{index}")), "{told}");
+        let of = |service: &&Value| service["id"] == id[..];
+        let service = stats.as_array().expect("a list").iter().find(of).expect("each has figures");
+        let figures = &service["endpoints"][0]["data"];
+        assert_eq!((&figures["accounts"], &figures["well"]), (&1.into(), &1.into()), "{figures}");
+        assert!(figures["published"].as_u64() > Some(0), "{figures}");
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// `nats kv watch workers` runs until it is told to stop: here, until it has shown two heartbeats of an instance.
+async fn watch_until_seen_twice(cli: &Cli, instance: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = cli.command(&["kv", "watch", "workers"]);
+    let watch = Process::start(&mut command, &dir.path().join("watch.log"));
+    let shown = format!("PUT workers > {instance}: ");
+    eventually(Duration::from_secs(15), "nats kv watch shows heartbeats", async || {
+        (watch.log().matches(&shown).count() >= 2).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_sees_snapshots_streams_and_heartbeats_and_changes_nothing() {
     let Some(path) = find_cli() else {
@@ -96,7 +160,8 @@ async fn the_operator_sees_snapshots_streams_and_heartbeats_and_changes_nothing(
         eprintln!("SKIPPED: no nats CLI (go install github.com/nats-io/natscli/nats@v0.5.0)");
         return;
     };
-    let setup = Setup { workers: vec![vec!["shop-a"]], events_per_minute: 120.0, ..Setup::default() };
+    let workers = vec![vec!["shop-a"], vec!["shop-b"]];
+    let setup = Setup { workers, events_per_minute: 120.0, ..Setup::default() };
     let system = System::start(TestBroker::start(), setup).await;
     let cli = Cli { path, url: system.broker.url() };
     let decode = format!("{} decode", binary("snapfleet-master").display());
@@ -110,34 +175,32 @@ async fn the_operator_sees_snapshots_streams_and_heartbeats_and_changes_nothing(
         tokio::time::timeout(Duration::from_secs(60), live).await.expect("two live snapshots").unwrap();
     let live = snapshots(&String::from_utf8_lossy(&live.stdout));
     assert!(live.len() >= 2, "nats sub printed {} snapshots", live.len());
-    assert_eq!((&live[0]["platform"], &live[0]["account"]), (&"demo".into(), &"shop-a".into()));
+    assert!(live.iter().all(|snapshot| snapshot["platform"] == "demo"), "{live:?}");
 
     let kept = snapshots(&cli.in_terminal(&["stream", "view", "SNAPSHOTS", "10", "--translate", &decode]));
     assert!(kept.iter().any(|snapshot| snapshot["kind"] == "claim"), "stream view shows the claim: {kept:?}");
 
-    let info: Value = serde_json::from_str(&cli.text(&["stream", "info", "SNAPSHOTS", "--json"])).unwrap();
+    let info = json(&cli.text(&["stream", "info", "SNAPSHOTS", "--json"]));
     assert_eq!(info["config"]["discard"], "new");
     assert!(info["state"]["messages"].as_u64().unwrap() > 2);
     assert!(cli.text(&["stream", "subjects", "SNAPSHOTS"]).contains("snapshot.demo.shop-a"));
 
-    let keys = cli.text(&["kv", "ls", "workers"]);
-    let instance = keys.split_whitespace().last().expect("a heartbeat's key");
-    let heartbeat: Value =
-        serde_json::from_str(&cli.text(&["kv", "get", "workers", instance, "--raw"])).unwrap();
-    assert_eq!(heartbeat["instance"], instance);
-    assert_eq!(heartbeat["accounts"][0]["account"], "demo.shop-a");
+    shows_the_fleet(&cli, &system).await;
 
     let before = info["state"]["first_seq"].clone();
     for denied in [
         vec!["stream", "purge", "SNAPSHOTS", "--force"],
         vec!["stream", "rm", "SNAPSHOTS", "--force"],
         vec!["kv", "put", "workers", "intruder", "x"],
+        vec!["kv", "put", "accounts", "demo.shop-z", "{}"],
+        vec!["kv", "del", "leases", "demo.shop-a", "--force"],
+        vec!["kv", "get", "sessions", "demo.shop-a"],
         vec!["pub", "--jetstream", "snapshot.demo.shop-a", "forged"],
     ] {
         let output = cli.run(&[&["--timeout", "2s"], denied.as_slice()].concat());
         assert!(!output.status.success(), "the operator may {denied:?}");
     }
-    let after: Value = serde_json::from_str(&cli.text(&["stream", "info", "SNAPSHOTS", "--json"])).unwrap();
+    let after = json(&cli.text(&["stream", "info", "SNAPSHOTS", "--json"]));
     assert_eq!(after["state"]["first_seq"], before, "nothing was purged");
     let status = system.api("status").await;
     assert_eq!(status["sync"]["rejected"], 0, "nothing forged was stored: {status}");

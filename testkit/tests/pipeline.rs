@@ -1,6 +1,5 @@
 //! From real browser pages to the store, as an operator runs it: every part a process, nothing stood in for.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use snapfleet_testkit::system::{Setup, System};
@@ -34,21 +33,15 @@ async fn the_store_equals_what_the_site_served_to_five_accounts() {
         system.workers.iter_mut().all(|worker| worker.exit_code() == Some(0)).then_some(())
     })
     .await;
-    assert_eq!(browsers_of(&system), 0, "a browser outlived its worker");
+    for index in 0..system.workers.len() {
+        assert_eq!(system.browser_processes(index), 0, "a browser outlived its worker");
+    }
 }
 
 /// How many changes were updates.
 async fn updated(system: &System) -> u64 {
     let changes = system.rows("changes").await;
     changes.iter().filter(|change| change["operation"] == "updated").count() as u64
-}
-
-/// Chromium processes whose profile lies in the system's folder.
-fn browsers_of(system: &System) -> usize {
-    let dir = system.dir().to_string_lossy().into_owned();
-    let processes = Command::new("ps").args(["-eo", "args"]).output().expect("ps runs");
-    let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
-    processes.lines().filter(|line| line.contains("chrom") && line.contains(&dir)).count()
 }
 
 /// What the system that this one replaces never passed: it looked healthy while its store stayed empty.

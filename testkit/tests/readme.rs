@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+#[path = "support/terminal.rs"]
+mod terminal;
+
+use std::process::Command;
 use std::time::Duration;
 
 use snapfleet_testkit::process::binary;
@@ -54,20 +56,12 @@ impl Terminal {
     fn run(&self, command: &str) -> String {
         let script = self.dir.join("command.sh");
         std::fs::write(&script, format!("set -euo pipefail\n{}\n{command}\n", self.prelude)).unwrap();
-        let mut terminal = Command::new("script")
-            .args(["-qec", &format!("bash {}", script.display()), "/dev/null"])
-            .current_dir(workspace())
-            .env("TERM", "dumb")
-            .env("SNAPFLEET_NATS_OPERATOR_PASSWORD", TestBroker::password("operator"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("script (of util-linux) runs");
-        // A command that asks nothing may be gone already.
-        let _ = terminal.stdin.take().unwrap().write_all(b"n\n");
-        let output = terminal.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && !said.trim().is_empty(), "{command}: {said}");
+        let said = terminal::run(&format!("bash {}", script.display()), |command| {
+            command
+                .current_dir(workspace())
+                .env("SNAPFLEET_NATS_OPERATOR_PASSWORD", TestBroker::password("operator"));
+        });
+        assert!(!said.trim().is_empty(), "{command} says nothing");
         said
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
+use async_nats::jetstream::stream;
 use snapfleet_testkit::process::{Process, binary, free_port};
 use snapfleet_testkit::{Proxy, TestBroker, eventually, workspace};
 
@@ -100,6 +102,11 @@ async fn two_workers_with_one_id_are_refused_but_a_restart_is_not() {
     let log = dir.path().join("one.log");
     let mut one = Process::start(&mut named("one"), &log);
     eventually(Duration::from_secs(20), "the first starts", async || started(&mut one)).await;
+    // Of two that start before either has a heartbeat, any one may be refused.
+    eventually(Duration::from_secs(20), "its heartbeat is stored", async || {
+        master.log().contains("worker online").then_some(())
+    })
+    .await;
     assert_refused(&run(named("two")).await, &["twin", "--worker-id"]);
     let same_state = run(named("one")).await;
     assert_eq!(same_state.status.code(), Some(64));
@@ -140,6 +147,26 @@ async fn a_broker_that_refuses_is_named_with_the_remedy() {
     assert_refused(&wrong, &[&url, "master", "SNAPFLEET_NATS_PASSWORD"]);
     let powerless = run(master(dir.path(), &url, "operator", TestBroker::password("operator"))).await;
     assert_refused(&powerless, &["SNAPSHOTS", "nats.conf"]);
+}
+
+/// One that keeps leases in memory would forget who holds what.
+#[tokio::test]
+async fn a_bucket_with_settings_that_cannot_be_mended_is_named_with_the_remedy() {
+    let broker = TestBroker::start();
+    let password = TestBroker::password("master");
+    let options = ConnectOptions::with_user_and_password("master".to_owned(), password.to_owned());
+    let options = options.custom_inbox_prefix("_INBOX_master");
+    let jetstream = async_nats::jetstream::new(options.connect(broker.url()).await.unwrap());
+    let made = jetstream.create_stream(stream::Config {
+        name: "KV_leases".to_owned(),
+        subjects: vec!["$KV.leases.>".to_owned()],
+        storage: stream::StorageType::Memory,
+        ..stream::Config::default()
+    });
+    made.await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(master(dir.path(), &broker.url(), "master", password)).await;
+    assert_refused(&refused, &["KV_leases", "nats stream rm"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

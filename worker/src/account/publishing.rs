@@ -86,7 +86,12 @@ impl Account {
         match outcome {
             Outcome::Acked { seq } => {
                 sent.truncate(count);
+                let before = self.window.pending_len();
                 self.window.acked(&sent);
+                if let Some(syncing) = &mut self.syncing {
+                    // A full may tell of what was pending as well, and tells again what the stream has.
+                    syncing.published(before.saturating_sub(self.window.pending_len()));
+                }
                 self.note_published(kind, count, seq);
             }
             Outcome::Folded(records) => {
@@ -135,9 +140,6 @@ impl Account {
             health.published += 1;
             health.published_at = Some(now());
         });
-        if let Some(syncing) = &mut self.syncing {
-            syncing.published(records);
-        }
         let pending = self.window.pending_len();
         if pending > 0 {
             self.due = Some(Instant::now());

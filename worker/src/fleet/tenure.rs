@@ -255,8 +255,11 @@ async fn run_show(
                 return drive::run(plan, browser, sightings, released).await;
             };
             let stop = released.clone();
-            let task = SessionTask { broker: crew.broker.clone(), key, account, steering, stop };
+            let task =
+                SessionTask { broker: crew.broker.clone(), key, account: account.clone(), steering, stop };
             let Some((exchange, keeper)) = session::open(task).await else { return };
+            // Beside the state: an older session may do.
+            crew.roster.note_problem(&account, "session", exchange.problem().map(str::to_owned));
             let keeping = tokio::spawn(keeper.run());
             drive::run(plan.with_session(exchange), browser, sightings, released).await;
             if let Err(error) = keeping.await {

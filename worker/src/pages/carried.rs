@@ -14,6 +14,8 @@ use crate::session::{SessionExchange, SessionState};
 /// How often a page's storage and the context's cookies are looked at while the account is logged in, and the least
 /// time between two exports without a login.
 const GATHER_EVERY: Duration = Duration::from_secs(30);
+/// The same in the first [`GATHER_EVERY`] of a login: its page's scripts are only beginning to write what they keep.
+const GATHER_EVERY_AT_FIRST: Duration = Duration::from_secs(3);
 
 /// The session of one context.
 #[derive(Debug)]
@@ -28,8 +30,9 @@ struct Gathered {
     state: SessionState,
     /// What was left last, and when.
     exported: Option<(SessionState, Instant)>,
-    /// Which login that was.
+    /// Which login that was, and when it was left first.
     login: Option<u64>,
+    login_at: Option<Instant>,
     /// When each page was looked at last.
     pages: BTreeMap<String, Instant>,
     told_too_large: bool,
@@ -69,7 +72,7 @@ impl Carried {
     }
 
     /// Gathers what the tab shows of the session and leaves it in the exchange, if the account is logged in and it is
-    /// time: after a login at once, else at most every 30 s and if something changed; `last` does not wait.
+    /// time: after a login at once, every 3 s at first and every 30 s later if something changed; `last` does not wait.
     pub(super) async fn gather(
         &self,
         (context, tab, page): (&Context, &Tab, &str),
@@ -104,7 +107,9 @@ impl Carried {
             tracing::debug!(account.id = %account, page.name = page, "session exported");
             self.exchange.export(gathered.state.clone());
             gathered.exported = Some((gathered.state.clone(), Instant::now()));
-            gathered.login = Some(standing);
+            if gathered.login.replace(standing) != Some(standing) {
+                gathered.login_at = Some(Instant::now());
+            }
         }
         Ok(())
     }
@@ -112,7 +117,12 @@ impl Carried {
 
 impl Gathered {
     fn is_due(&self, page: &str, login: u64) -> bool {
-        self.login != Some(login) || self.pages.get(page).is_none_or(|at| at.elapsed() >= GATHER_EVERY)
+        self.login != Some(login) || self.pages.get(page).is_none_or(|at| at.elapsed() >= self.every())
+    }
+
+    fn every(&self) -> Duration {
+        let fresh = self.login_at.is_some_and(|at| at.elapsed() < GATHER_EVERY);
+        if fresh { GATHER_EVERY_AT_FIRST } else { GATHER_EVERY }
     }
 
     fn merge(&mut self, page: &str, storage: Storage) {
@@ -127,7 +137,7 @@ impl Gathered {
         let Some((exported, at)) = &self.exported else { return true };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.login != Some(login)
-            || (last || at.elapsed() >= GATHER_EVERY)
+            || (last || at.elapsed() >= self.every())
                 && !exported.is_as_good_as(&self.state, now.as_secs_f64())
     }
 }
@@ -159,6 +169,18 @@ async fn fill(context: &Context, state: &SessionState) -> Result<usize, CallErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_page_writes_soon_after_a_login_is_left_soon() {
+        tokio::time::pause();
+        let mut gathered = Gathered { login: Some(0), login_at: Some(Instant::now()), ..Gathered::default() };
+        gathered.exported = Some((gathered.state.clone(), Instant::now()));
+        gathered.pages.insert("home".into(), Instant::now());
+        gathered.state.local.insert("https://a.example".into(), "[[\"device\",\"d\"]]".into());
+        assert!(!gathered.is_due("home", 0) && !gathered.is_to_be_exported(0, false));
+        tokio::time::advance(GATHER_EVERY_AT_FIRST).await;
+        assert!(gathered.is_due("home", 0) && gathered.is_to_be_exported(0, false));
+    }
 
     #[tokio::test]
     async fn a_change_is_left_after_half_a_minute_and_a_login_at_once() {

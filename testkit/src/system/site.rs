@@ -1,0 +1,80 @@
+//! The demo site as a test drives and asks it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Records, System};
+
+/// The demo site; it does not hold the system, whose parts may be killed meanwhile.
+#[derive(Clone)]
+pub struct SiteControl {
+    pub(super) url: String,
+    pub(super) http: reqwest::Client,
+}
+
+impl SiteControl {
+    /// Tells the demo site to do something.
+    ///
+    /// # Panics
+    /// If the site does not.
+    pub async fn post(&self, path: &str) -> Value {
+        let url = format!("{}/control/{path}", self.url);
+        let answer = self.http.post(&url).send().await.expect("the site answers");
+        assert!(answer.status().is_success(), "{url}: {}", answer.status());
+        answer.json().await.unwrap_or(Value::Null)
+    }
+
+    /// Who has logged in as an account so far, oldest first: the session, whether it is open, how many requests
+    /// carried it, the devices and tabs that the page named.
+    ///
+    /// # Panics
+    /// If the site does not answer.
+    pub async fn logins(&self, account: &str) -> Vec<Value> {
+        let url = format!("{}/control/{account}/logins", self.url);
+        let answer = self.http.get(&url).send().await.expect("the site answers");
+        let mut answer: Value = answer.json().await.expect("JSON");
+        serde_json::from_value(answer["logins"].take()).expect("a list of logins")
+    }
+}
+
+impl System {
+    /// The demo site, to be driven beside what else happens.
+    #[must_use]
+    pub fn site_control(&self) -> SiteControl {
+        SiteControl { url: self.site_url(), http: self.http.clone() }
+    }
+
+    /// Tells the demo site to do something.
+    ///
+    /// # Panics
+    /// If the site does not.
+    pub async fn control(&self, path: &str) -> Value {
+        self.site_control().post(path).await
+    }
+
+    /// Records by kind and id that the site says it has served to an account.
+    ///
+    /// # Panics
+    /// If the site does not answer.
+    pub async fn truth(&self, account: &str) -> Records {
+        let url = format!("{}/truth/{account}", self.site_url());
+        let truth: Value =
+            self.http.get(&url).send().await.expect("the site answers").json().await.expect("JSON");
+        let lists = [
+            ("contents", "content"),
+            ("comments", "comment"),
+            ("conversations", "conversation"),
+            ("direct_messages", "direct_message"),
+            ("notifications", "notification"),
+        ];
+        let mut records = BTreeMap::new();
+        for (list, kind) in lists {
+            for record in truth[list].as_array().expect("a list") {
+                let id = record["id"].as_str().expect("an id").to_owned();
+                records.insert((kind.to_owned(), id), record.clone());
+            }
+        }
+        records
+    }
+}
