@@ -55,6 +55,27 @@ pub async fn put_key(
     publish(broker, &message).await
 }
 
+/// Writes a key on the same condition, and deletes its history: what it held before is not to be kept.
+///
+/// # Errors
+/// As for [`put_key`].
+pub async fn replace_key(
+    broker: &Broker,
+    subject: String,
+    value: Bytes,
+    expected: Option<u64>,
+) -> Result<Ack, PublishError> {
+    let message = Outgoing {
+        subject,
+        payload: value,
+        message_id: None,
+        expected_last: expected,
+        ttl_s: None,
+        headers: vec![("Nats-Rollup", "sub".to_owned())],
+    };
+    publish(broker, &message).await
+}
+
 /// Marks a key as deleted, on the same condition. What the bucket keeps of it besides stays for its history.
 ///
 /// # Errors
@@ -64,7 +85,15 @@ pub async fn delete_key(
     subject: String,
     expected: Option<u64>,
 ) -> Result<Ack, PublishError> {
-    operation(broker, subject, expected, vec![("KV-Operation", "DEL".to_owned())]).await
+    operation(broker, subject, expected, vec![("KV-Operation", "DEL".to_owned())], None).await
+}
+
+/// Marks a key as deleted in a bucket whose keys expire; the mark expires as well, after `ttl_s` seconds.
+///
+/// # Errors
+/// As for [`put_key`].
+pub async fn withdraw_key(broker: &Broker, subject: String, ttl_s: u64) -> Result<Ack, PublishError> {
+    operation(broker, subject, None, vec![("KV-Operation", "DEL".to_owned())], Some(ttl_s)).await
 }
 
 /// Marks a key as deleted, on the same condition, and deletes its history.
@@ -73,7 +102,7 @@ pub async fn delete_key(
 /// As for [`put_key`].
 pub async fn purge_key(broker: &Broker, subject: String, expected: Option<u64>) -> Result<Ack, PublishError> {
     let headers = vec![("KV-Operation", "PURGE".to_owned()), ("Nats-Rollup", "sub".to_owned())];
-    operation(broker, subject, expected, headers).await
+    operation(broker, subject, expected, headers, None).await
 }
 
 async fn operation(
@@ -81,13 +110,11 @@ async fn operation(
     subject: String,
     expected: Option<u64>,
     headers: Vec<(&'static str, String)>,
+    ttl_s: Option<u64>,
 ) -> Result<Ack, PublishError> {
     let payload = Bytes::new();
-    publish(
-        broker,
-        &Outgoing { subject, payload, message_id: None, expected_last: expected, ttl_s: None, headers },
-    )
-    .await
+    publish(broker, &Outgoing { subject, payload, message_id: None, expected_last: expected, ttl_s, headers })
+        .await
 }
 
 /// A bucket, read on from where the reader stands: each call brings what was written since the last one.

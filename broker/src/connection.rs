@@ -241,6 +241,12 @@ impl Broker {
         self.client.server_info().max_payload
     }
 
+    /// The name of the cluster that the broker is a node of, as it said when connecting; `None` for a single one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<String> {
+        self.client.server_info().cluster.filter(|name| !name.is_empty())
+    }
+
     /// The last faults that the connection reported, such as a denied permission; at most eight, newest last, each
     /// for ten minutes after it was last reported.
     #[must_use]
@@ -312,7 +318,19 @@ fn observe(event: &Event, url: &str, count: &watch::Sender<u64>, problems: &watc
             tracing::warn!(broker.url = %url, "connection to the broker lost; trying to get it back");
         }
         // Each attempt of a reconnect that fails: the loss was told, and so will be the return.
-        Event::ClientError(error) => tracing::debug!(broker.url = %url, %error, "not connected yet"),
+        Event::ClientError(error) => {
+            let text = error.to_string();
+            if text.to_lowercase().contains("authoriz") {
+                let known = problems.borrow().0.iter().any(|(known, _)| *known == text);
+                problems.send_modify(|problems| problems.add(text.clone(), Instant::now()));
+                if !known {
+                    tracing::error!(broker.url = %url, error = text,
+                        "the broker refuses our user since it is back: correct the password, and restart");
+                }
+            } else {
+                tracing::debug!(broker.url = %url, %error, "not connected yet");
+            }
+        }
         Event::LameDuckMode => tracing::warn!(broker.url = %url, "the broker is about to stop"),
         Event::Draining | Event::Closed => {
             tracing::debug!(broker.url = %url, event = %event, "connection ends")

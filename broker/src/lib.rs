@@ -18,8 +18,8 @@ pub mod streams;
 pub const LOG_DIRECTIVE: &str = "async_nats=off";
 
 pub use access::{AccessError, check_access};
-pub use bucket::{Tail, delete_key, last_at_leader, purge_key, put_key};
+pub use bucket::{Tail, delete_key, last_at_leader, purge_key, put_key, replace_key, withdraw_key};
 pub use connection::{Broker, BrokerConfig, ConnectError};
 pub use publish::{Ack, Outgoing, PublishError, publish, publish_batch};
 pub use read::{DirectGetError, Stored, last_per_subject, read_subject};
-pub use streams::{StreamError, ensure_streams};
+pub use streams::{COPIES_SAFE, StreamError, ensure_streams};

@@ -1,5 +1,6 @@
 //! Reading a stream back by direct get: no consumer, so no right to create one is needed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::Message;
@@ -14,12 +15,13 @@ use crate::connection::Broker;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What one request may bring.
 const PAGE_MESSAGES: usize = 512;
-const PAGE_BYTES: usize = 16 * 1024 * 1024;
-/// The most subjects that [`last_per_subject`] reads: the server's own limit for one request.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// The most subjects that one request of [`last_per_subject`] tells: the server's own limit.
 const SUBJECTS_MAX: usize = 1_024;
 
 const STATUS_END_OF_BATCH: u16 = 204;
 const STATUS_NOT_FOUND: u16 = 404;
+const STATUS_TOO_MANY: u16 = 413;
 
 /// A message as the stream keeps it.
 #[derive(Debug, Clone)]
@@ -57,12 +59,6 @@ pub enum DirectGetError {
         /// Its words.
         description: String,
     },
-    /// More subjects than one request can tell.
-    #[error("more than {SUBJECTS_MAX} subjects match in stream {stream}")]
-    TooMany {
-        /// Which stream.
-        stream: String,
-    },
 }
 
 struct Answer {
@@ -70,21 +66,39 @@ struct Answer {
     pending: u64,
 }
 
-/// The last message on each subject that `filter` takes, as of one moment.
+/// The last message on each subject that `filter` takes: as of one moment, or, where there are more than the 1,024 that
+/// one answer can tell, page by page. What is written meanwhile is then told as it was or as it is.
 ///
 /// # Errors
-/// [`DirectGetError`] where the broker does not answer, refuses, or there are more than 1,024 subjects.
+/// [`DirectGetError`] where the broker does not answer or refuses.
 pub async fn last_per_subject(
     broker: &Broker,
     stream: &str,
     filter: &str,
 ) -> Result<Vec<Stored>, DirectGetError> {
     let request = json!({ "multi_last": [filter], "batch": SUBJECTS_MAX });
-    let answer = direct_get(broker, stream, &request).await?;
-    if answer.pending > 0 {
-        return Err(DirectGetError::TooMany { stream: stream.to_owned() });
+    match direct_get(broker, stream, &request).await {
+        Ok(answer) if answer.pending == 0 => Ok(answer.messages),
+        Ok(_) | Err(DirectGetError::Refused { status: STATUS_TOO_MANY, .. }) => {
+            last_by_pages(broker, stream, filter).await
+        }
+        Err(error) => Err(error),
     }
-    Ok(answer.messages)
+}
+
+async fn last_by_pages(broker: &Broker, stream: &str, filter: &str) -> Result<Vec<Stored>, DirectGetError> {
+    let (mut last, mut from) = (BTreeMap::new(), 1);
+    loop {
+        let (messages, pending) = read_subject(broker, stream, filter, from).await?;
+        let done = pending == 0 || messages.is_empty();
+        for message in messages {
+            from = message.seq + 1;
+            last.insert(message.subject.clone(), message);
+        }
+        if done {
+            return Ok(last.into_values().collect());
+        }
+    }
 }
 
 /// One page of the messages on one subject from sequence `from` on, in order, and how many follow it.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use snapfleet_protocol::Topic;
 use snapfleet_protocol::stream::{
-    ACCOUNTS_BUCKET, ACCOUNTS_STREAM, ERASURES_BUCKET, ERASURES_STREAM, LEASES_BUCKET, LEASES_STREAM,
-    READERS_BUCKET, READERS_STREAM, SESSIONS_BUCKET, SESSIONS_STREAM, SNAPSHOTS, WORKERS_BUCKET,
-    WORKERS_STREAM,
+    ACCOUNTS_BUCKET, ACCOUNTS_HISTORY, ACCOUNTS_STREAM, ERASURES_BUCKET, ERASURES_STREAM, LEASES_BUCKET,
+    LEASES_STREAM, READERS_BUCKET, READERS_STREAM, SESSIONS_BUCKET, SESSIONS_STREAM, SNAPSHOTS,
+    WORKERS_BUCKET, WORKERS_STREAM,
 };
 
 use crate::connection::{Broker, is_denial};
@@ -39,29 +39,35 @@ pub enum StreamError {
     },
 }
 
+/// Copies that survive the death of any one node of a cluster.
+pub const COPIES_SAFE: usize = 3;
+
 /// Creates the streams and buckets with `replicas` copies each (1, or 3 in a cluster), or brings those that exist to
-/// our settings, keeping their messages. One that has more copies keeps them: a master that is started without the
-/// number must not make a cluster forget.
+/// our settings, keeping their messages. One that has more copies keeps them, and no bucket has fewer than the stream
+/// of snapshots: a master that is started without the number must not make a cluster forget. Returns the copies of the
+/// stream of snapshots, which is what has the fewest.
 ///
 /// # Errors
 /// [`StreamError`] naming the stream, where the broker refuses or does not answer.
-pub async fn ensure_streams(broker: &Broker, replicas: usize) -> Result<(), StreamError> {
-    ensure(broker, SNAPSHOTS, snapshots(replicas)).await?;
+pub async fn ensure_streams(broker: &Broker, replicas: usize) -> Result<usize, StreamError> {
+    let copies = ensure(broker, SNAPSHOTS, snapshots(replicas)).await?;
     for bucket in buckets() {
-        ensure(broker, bucket.stream, bucket.config(replicas)).await?;
+        ensure(broker, bucket.stream, bucket.config(copies)).await?;
     }
-    Ok(())
+    Ok(copies)
 }
 
-async fn ensure(broker: &Broker, stream: &'static str, mut config: Config) -> Result<(), StreamError> {
+/// How many copies it has then.
+async fn ensure(broker: &Broker, stream: &'static str, mut config: Config) -> Result<usize, StreamError> {
     let known = broker.jetstream().get_stream(stream).await.ok();
     let copies = known.as_ref().map_or(0, |known| known.cached_info().config.num_replicas);
     if copies > config.num_replicas {
         tracing::info!(stream, copies, asked = config.num_replicas, "stream keeps its copies");
         config.num_replicas = copies;
     }
+    let copies = config.num_replicas;
     let made = broker.jetstream().create_or_update_stream(config).await;
-    made.map(|_| ()).map_err(|error| {
+    made.map(|_| copies).map_err(|error| {
         // A denied request is never answered; what denied it came as a fault of the connection.
         let denied = broker.problems().into_iter().rev().find(|problem| is_denial(problem));
         let unchangeable = known.is_some() && denied.is_none() && broker.is_connected();
@@ -109,7 +115,7 @@ fn buckets() -> [Bucket; 6] {
             expires: true,
             ..bucket(WORKERS_BUCKET, WORKERS_STREAM, "heartbeats of the running workers", 1)
         },
-        bucket(ACCOUNTS_BUCKET, ACCOUNTS_STREAM, "configuration of the accounts", 5),
+        bucket(ACCOUNTS_BUCKET, ACCOUNTS_STREAM, "configuration of the accounts", ACCOUNTS_HISTORY),
         bucket(LEASES_BUCKET, LEASES_STREAM, "who holds which account", 1),
         bucket(SESSIONS_BUCKET, SESSIONS_STREAM, "sealed browser sessions of the accounts", 3),
         bucket(READERS_BUCKET, READERS_STREAM, "how far each replica has read the snapshots", 1),

@@ -53,6 +53,26 @@ async fn an_operator_is_refused_and_told_what_it_may_not_do() {
     assert!(text.contains(&error.subject) && text.contains("nats.conf") && !text.contains('\n'), "{text}");
 }
 
+/// Marks of workers that have left once filled the answer, and the whole fleet stopped assigning.
+#[tokio::test]
+async fn more_keys_than_one_answer_tells_are_read_page_by_page() {
+    use snapfleet_broker::{put_key, withdraw_key};
+    let server = TestBroker::start();
+    let (master, worker) = (connect(&server, "master").await, connect(&server, "worker").await);
+    ensure_streams(&master, 1).await.unwrap();
+    for number in 0..1_100 {
+        let key = format!("{WORKERS_PREFIX}w{number}");
+        put_key(&worker, key, "{}".into(), None).await.unwrap();
+    }
+    withdraw_key(&worker, format!("{WORKERS_PREFIX}w7"), 1).await.unwrap();
+    let all = last_per_subject(&worker, WORKERS_STREAM, &format!("{WORKERS_PREFIX}*")).await.unwrap();
+    assert_eq!(all.len(), 1_100);
+    let gone: Vec<_> =
+        all.iter().filter(|stored| stored.is_gone()).map(|stored| stored.subject.as_str()).collect();
+    assert_eq!(gone, ["$KV.workers.w7"]);
+    assert_eq!(worker.problems(), Vec::<String>::new());
+}
+
 /// A bucket of the right name that somebody else made is not worked around, and what can be mended is.
 #[tokio::test]
 async fn a_bucket_with_the_wrong_settings_is_mended_or_named() {

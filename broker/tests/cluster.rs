@@ -106,6 +106,24 @@ async fn each_node_may_die_while_somebody_publishes() {
     assert!(leader.is_some(), "the buckets have no leader");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_made_later_has_the_copies_of_the_others() {
+    let cluster = Cluster::start(NODES).await;
+    let master = connect(cluster.urls(), "master").await;
+    assert!(master.cluster().is_some());
+    // Started without the number: told, and then with it.
+    assert_eq!(ensure_streams(&master, 1).await.unwrap(), 1);
+    assert_eq!(ensure_streams(&master, NODES).await.unwrap(), NODES);
+    master.jetstream().delete_stream(ACCOUNTS_STREAM).await.unwrap();
+    assert_eq!(ensure_streams(&master, 1).await.unwrap(), NODES);
+    for stream in [SNAPSHOTS, ACCOUNTS_STREAM] {
+        let made = master.jetstream().get_stream(stream).await.unwrap();
+        assert_eq!(made.cached_info().config.num_replicas, NODES, "{stream}");
+    }
+    let single = TestBroker::start();
+    assert_eq!(connect(single.url(), "master").await.cluster(), None);
+}
+
 async fn wait_for_more(told: &mut watch::Receiver<Told>) {
     let wanted = told.borrow().acked.len() + MEANWHILE;
     let more = told.wait_for(|told| told.acked.len() >= wanted);

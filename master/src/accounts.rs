@@ -12,11 +12,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use snapfleet_broker::{Broker, PublishError, last_at_leader, put_key};
+use snapfleet_broker::{Broker, PublishError, last_at_leader, put_key, replace_key};
 use snapfleet_protocol::stream::{ACCOUNTS_PREFIX, ACCOUNTS_STREAM, ERASURES_PREFIX, SNAPSHOTS};
 use snapfleet_protocol::{
-    AccountConfig, AccountEntry, AccountId, Command, CommandAnswer, Ended, Erasure, PersonHash, RecordId,
-    StreamPoint, Topic,
+    AccountConfig, AccountEntry, AccountId, Command, CommandAnswer, Ended, Erased, Erasure, PersonHash,
+    RecordId, StreamPoint, Topic, UnixMs,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -155,7 +155,8 @@ impl Accounts {
         Ok(Configured { revision, changed_at, entry })
     }
 
-    /// Adds an account, or adds one again that has ended: then nothing that the stream holds of it by now is taken in.
+    /// Adds an account, or adds one again that has ended. One that was erased keeps the mark of it, so that nothing of
+    /// what the stream holds by now is taken in, by whoever; one that was removed goes on with what it had.
     ///
     /// # Errors
     /// [`AccountError::Exists`], [`AccountError::Settings`], and those of the broker.
@@ -169,16 +170,19 @@ impl Accounts {
         check(&config, None, plain_secrets)?;
         for _ in 0..TRIES_MAX {
             let (revision, before) = self.read(id).await?;
-            let not_before = match before {
+            let erased = match before {
                 None => None,
-                Some(entry) if entry.config().is_some() => {
+                Some(AccountEntry::Active(_) | AccountEntry::Paused(_)) => {
                     return Err(AccountError::Exists { id: id.clone(), revision });
                 }
-                Some(_) => Some(self.stream_end().await?),
+                Some(AccountEntry::Removed(ended)) => ended.erased,
+                Some(AccountEntry::Erased(ended)) => {
+                    Some(Erased { at: ended.at, upto: self.stream_end().await? })
+                }
             };
-            let config = AccountConfig { not_before, ..config.clone() };
+            let config = AccountConfig { erased, ..config.clone() };
             let entry = if paused { AccountEntry::Paused(config) } else { AccountEntry::Active(config) };
-            if let Some(written) = self.write(id, entry, revision).await? {
+            if let Some(written) = self.write(id, entry, revision, false).await? {
                 tracing::info!(account.id = %id, account.revision = written.revision, paused, "account added");
                 return Ok(written);
             }
@@ -205,13 +209,14 @@ impl Accounts {
         }
         unmask(&mut config, before);
         check(&config, Some(before), plain_secrets)?;
-        config.not_before = before.not_before;
+        config.erased = before.erased;
         if config == *before {
             return Ok(now);
         }
+        let drops_secret = has_secrets_that_go(before, &config);
         let paused = matches!(now.entry, AccountEntry::Paused(_));
         let entry = if paused { AccountEntry::Paused(config) } else { AccountEntry::Active(config) };
-        match self.write(id, entry, revision).await? {
+        match self.write(id, entry, revision, drops_secret).await? {
             Some(written) => {
                 tracing::info!(account.id = %id, account.revision = written.revision, "account changed");
                 Ok(written)
@@ -248,7 +253,7 @@ impl Accounts {
             if entry == now.entry {
                 return Ok(now);
             }
-            if let Some(written) = self.write(id, entry, now.revision).await? {
+            if let Some(written) = self.write(id, entry, now.revision, false).await? {
                 tracing::info!(account.id = %id, account.revision = written.revision, "{done}");
                 return Ok(written);
             }
@@ -287,9 +292,17 @@ impl Accounts {
                 }
                 _ => {}
             }
-            let at = Ended { at: now() };
-            let entry = if erase { AccountEntry::Erased(at) } else { AccountEntry::Removed(at) };
-            if let Some(written) = self.write(id, entry, revision).await? {
+            let earlier = before.as_ref().and_then(AccountEntry::erased_at);
+            // The last erasure is the one with the largest time, whatever became of this host's clock.
+            let at = earlier.map_or(now(), |earlier| now().max(UnixMs(earlier.0.saturating_add(1))));
+            let erased = match &before {
+                Some(AccountEntry::Active(config) | AccountEntry::Paused(config)) => config.erased,
+                Some(AccountEntry::Removed(ended)) => ended.erased,
+                Some(AccountEntry::Erased(_)) | None => None,
+            };
+            let end = Ended { at, upto: Some(self.stream_end().await?), erased };
+            let entry = if erase { AccountEntry::Erased(end) } else { AccountEntry::Removed(end) };
+            if let Some(written) = self.write(id, entry, revision, true).await? {
                 tracing::info!(account.id = %id, account.revision = written.revision, erase, "account ended");
                 return Ok(written);
             }
@@ -297,13 +310,20 @@ impl Accounts {
         Err(self.stale(id).await)
     }
 
-    /// Has a person's records up to now deleted, and kept from coming back; newer ones are taken in.
+    /// Has a person's records up to now deleted, and kept from coming back; newer ones are taken in. `newest` is the
+    /// time of the newest one that is stored: a platform's clock may be ahead of ours.
     ///
     /// # Errors
     /// [`AccountError::NotReached`] and those of the broker.
-    pub async fn erase_person(&self, id: &AccountId, person: &RecordId) -> Result<Erasure, AccountError> {
+    pub async fn erase_person(
+        &self,
+        id: &AccountId,
+        person: &RecordId,
+        newest: Option<UnixMs>,
+    ) -> Result<Erasure, AccountError> {
         let broker = self.broker().map_err(AccountError::NotReached)?;
-        let erasure = Erasure { person: PersonHash::of(id, person), at: now() };
+        let erasure =
+            Erasure { person: PersonHash::of(id, person), at: newest.max(Some(now())).unwrap_or_else(now) };
         let json = serde_json::to_vec(&erasure).map_err(|error| PublishError::Failed(error.to_string()))?;
         put_key(broker, format!("{ERASURES_PREFIX}{}", erasure.key(id)), Bytes::from(json), None).await?;
         tracing::info!(account.id = %id, "a person is erased");
@@ -354,17 +374,22 @@ impl Accounts {
         Ok((stored.seq, Some(entry.map_err(unreadable)?)))
     }
 
-    /// Writes an entry, if the key's last write is still `expected`; `None` if it is not.
+    /// Writes an entry, if the key's last write is still `expected`; `None` if it is not. With `forgets` the bucket keeps
+    /// nothing of what it held before.
     async fn write(
         &self,
         id: &AccountId,
         entry: AccountEntry,
         expected: u64,
+        forgets: bool,
     ) -> Result<Option<Configured>, AccountError> {
         let broker = self.broker().map_err(AccountError::NotReached)?;
         let json = serde_json::to_vec(&entry).map_err(|error| PublishError::Failed(error.to_string()))?;
-        let written =
-            put_key(broker, format!("{ACCOUNTS_PREFIX}{id}"), Bytes::from(json), Some(expected)).await;
+        let (subject, value) = (format!("{ACCOUNTS_PREFIX}{id}"), Bytes::from(json));
+        let written = match forgets {
+            true => replace_key(broker, subject, value, Some(expected)).await,
+            false => put_key(broker, subject, value, Some(expected)).await,
+        };
         match written {
             Ok(ack) => {
                 let written = Configured { revision: ack.seq, changed_at: Some(now()), entry };
@@ -394,6 +419,15 @@ impl Accounts {
             created.map_err(|_| AccountError::StreamEnd("it was created at no valid time".to_owned()))?;
         Ok(StreamPoint { incarnation, seq: info.state.last_sequence })
     }
+}
+
+/// Whether a secret in plain text is replaced or dropped: it is not to stay in the bucket's history.
+fn has_secrets_that_go(before: &AccountConfig, after: &AccountConfig) -> bool {
+    let shown = masked(&before.settings);
+    let secret = |name: &str, value: &str| {
+        shown.get(name).is_none_or(|shown| shown != value) && !value.starts_with(check::SEALED_PREFIX)
+    };
+    before.settings.iter().any(|(name, value)| secret(name, value) && after.settings.get(name) != Some(value))
 }
 
 fn ended(id: &AccountId, entry: &AccountEntry) -> AccountError {

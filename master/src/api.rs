@@ -10,6 +10,7 @@ mod changes;
 mod condition;
 mod configure;
 mod dead_letters;
+mod erasures;
 mod error;
 mod events;
 mod guard;
@@ -30,6 +31,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
+use snapfleet_protocol::fleet::{PAIRS_MAX, VALUE_BYTES_MAX};
 use snapfleet_protocol::{ReaderName, UnixMs};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -43,14 +45,16 @@ pub(crate) use changes::page as change_page;
 pub use condition::Condition;
 pub(crate) use dead_letters::{LIMIT_MAX as DEAD_LETTERS_PAGE_MAX, hex, page as dead_letter_page};
 pub use error::ApiError;
-pub use live::{BrokerLink, Intake, Live, Moment, Workers};
+pub use live::{BrokerLink, Endings, HeldBack, Intake, Live, Moment, PendingPurge, Workers};
 pub(crate) use problems::state_words;
 pub use problems::{ProblemCode, ProblemView};
 
 /// Live clients at once; each costs at most one read and one page of changes of memory.
 const EVENT_CLIENTS_MAX: usize = 256;
-/// Nothing that is asked here has a body to speak of.
+/// Most that is asked here has no body to speak of.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// An account with as many labels and settings as it may have, each character of which may be written as two.
+const ACCOUNT_BYTES_MAX: usize = 2 * 2 * PAIRS_MAX * (VALUE_BYTES_MAX + 128);
 
 /// What the handlers share. Clones share it.
 #[derive(Clone)]
@@ -126,11 +130,15 @@ impl ApiState {
 
 /// All routes.
 pub fn router(state: ApiState) -> Router {
+    let settings = || DefaultBodyLimit::max(ACCOUNT_BYTES_MAX);
     let v1 = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/status", get(status::get_status))
-        .route("/accounts", get(accounts::list).post(configure::add))
-        .route("/accounts/{account}", get(accounts::show).put(configure::set).delete(configure::remove))
+        .route("/accounts", get(accounts::list).post(configure::add).layer(settings()))
+        .route(
+            "/accounts/{account}",
+            get(accounts::show).put(configure::set).delete(configure::remove).layer(settings()),
+        )
         .route("/accounts/{account}/pause", post(configure::pause))
         .route("/accounts/{account}/resume", post(configure::resume))
         .route("/accounts/{account}/erase", post(configure::erase))

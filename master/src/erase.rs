@@ -1,25 +1,25 @@
-//! What the buckets `accounts` and `erasures` say of accounts and persons, brought into the store, and what is erased out
-//! of the broker: an account's subject in the stream, its session and its lease.
+//! What the buckets `accounts` and `erasures` say of accounts and persons, brought into the store; [`purge`] erases it out
+//! of the broker as well.
 //!
 //! The buckets are the truth, and the store remembers how far each thing has come: whoever is stopped anywhere goes on
 //! where it was. It knows neither the API, which only writes to the buckets, nor how the store deletes rows.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+mod purge;
 
-use async_nats::jetstream::stream::Stream;
-use snapfleet_broker::{
-    Broker, DirectGetError, PublishError, Stored, Tail, delete_key, last_at_leader, last_per_subject,
-    purge_key,
-};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use snapfleet_broker::{Broker, DirectGetError, PublishError, Stored, Tail};
 use snapfleet_protocol::stream::{
-    ACCOUNTS_PREFIX, ACCOUNTS_STREAM, ERASURES_PREFIX, ERASURES_STREAM, LEASES_PREFIX, LEASES_STREAM,
-    READERS_PREFIX, READERS_STREAM, SESSIONS_PREFIX, SESSIONS_STREAM, SNAPSHOTS,
+    ACCOUNTS_PREFIX, ACCOUNTS_STREAM, ERASURES_PREFIX, ERASURES_STREAM, SNAPSHOTS,
 };
-use snapfleet_protocol::{AccountEntry, AccountId, Erasure, ReaderPosition, Topic};
+use snapfleet_protocol::{AccountEntry, AccountId, Erased, Erasure, StreamPoint, UnixMs};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{DataStore, Edit, Position, Standing, StoreError};
+use crate::api::{Endings, Live, PendingPurge, now};
+use crate::store::{DataStore, Edit, ErasedMark, Position, Standing, StoreError};
+use purge::Purger;
 
 /// How often the buckets are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,13 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOKS_PER_CHECK: u32 = 5;
 /// Notes that go into one transaction of the store.
 const EDITS_MAX: usize = 1_000;
-/// Accounts that are purged in one look.
-const PURGES_MAX: usize = 64;
-/// The least time between two purges of an account that is held: each has its holder publish all it knows again.
-const PURGE_PAUSE: Duration = Duration::from_secs(60);
-/// How long after an erased account's purge its session and lease are looked for once more: what a worker wrote that had
-/// not seen the end yet.
-const SECOND_LOOK: Duration = Duration::from_secs(10);
 
 /// Why a look came to nothing; the next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -54,27 +47,55 @@ pub enum EraseError {
     Store(#[from] StoreError),
 }
 
-/// Follows the two buckets.
+/// The steps of a look, which fail one by one. What a failure says may differ from look to look; it is one all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Accounts,
+    Erasures,
+    Purges,
+}
+
+impl Step {
+    fn fails(self) -> &'static str {
+        match self {
+            Step::Accounts => "ends of accounts cannot be followed in the bucket accounts",
+            Step::Erasures => "erasures of persons cannot be followed in the bucket erasures",
+            Step::Purges => "what was erased cannot be deleted from the broker",
+        }
+    }
+}
+
+/// Follows the two buckets, and tells of it in [`Live`].
 pub struct Follower {
     broker: Broker,
     store: DataStore,
-    purges: bool,
+    live: Live,
+    purger: Option<Purger>,
     accounts: Tail,
     erasures: Tail,
     looks: u32,
-    purged: HashMap<AccountId, Instant>,
-    again: Vec<(Instant, AccountId)>,
-    failing: Option<String>,
+    looked: bool,
+    failing: BTreeMap<Step, (String, UnixMs)>,
+    contradicted: BTreeMap<AccountId, UnixMs>,
 }
 
 impl Follower {
     /// Has read nothing yet. With `purges` what is erased is deleted from the broker, too: for the one master that
     /// writes, not for a replica.
     #[must_use]
-    pub fn new(broker: Broker, store: DataStore, purges: bool) -> Self {
-        let (accounts, erasures) = tails();
-        let (purged, again) = (HashMap::new(), Vec::new());
-        Self { broker, store, purges, accounts, erasures, looks: 0, purged, again, failing: None }
+    pub fn new(broker: Broker, store: DataStore, live: Live, purges: bool) -> Self {
+        Self {
+            purger: purges.then(|| Purger::new(broker.clone(), store.clone(), live.clone())),
+            broker,
+            store,
+            live,
+            accounts: accounts(),
+            erasures: erasures(),
+            looks: 0,
+            looked: false,
+            failing: BTreeMap::new(),
+            contradicted: BTreeMap::new(),
+        }
     }
 
     /// Reads both buckets into the store, trying until that is done; false when told to stop. To be awaited before a
@@ -82,7 +103,7 @@ impl Follower {
     pub async fn first_look(&mut self, shutdown: &CancellationToken) -> bool {
         loop {
             tokio::select! {
-                done = self.look() => if done { return true },
+                () = self.look() => if self.failing.is_empty() { break },
                 () = shutdown.cancelled() => return false,
             }
             tokio::select! {
@@ -90,6 +111,9 @@ impl Follower {
                 () = shutdown.cancelled() => return false,
             }
         }
+        self.looked = true;
+        self.note().await;
+        true
     }
 
     /// Follows the buckets until `shutdown`, and purges what is due.
@@ -106,203 +130,159 @@ impl Follower {
             }
             // What is interrupted is done again: nothing here depends on being done once.
             tokio::select! {
-                _ = self.look_and_purge() => {}
+                () = self.look_and_purge() => {}
                 () = shutdown.cancelled() => return,
             }
         }
     }
 
-    async fn look(&mut self) -> bool {
-        let result = self.apply_once().await;
-        self.tell(result)
+    async fn look_and_purge(&mut self) {
+        self.look().await;
+        // With an entry unread, an account that was added again would lose its session.
+        if !self.failing.contains_key(&Step::Accounts)
+            && let Some(purger) = &mut self.purger
+        {
+            let purged = purger.purge_due().await;
+            self.tell(Step::Purges, purged);
+            self.note().await;
+        }
     }
 
-    async fn look_and_purge(&mut self) -> bool {
-        let mut result = self.apply_once().await;
-        if result.is_ok() && self.purges {
-            result = self.purge_due().await;
+    /// Brings into the store what was written to the buckets since the last look. Costs two requests where nothing was.
+    /// What fails is read again from its beginning at the next one, and keeps the other bucket from nothing.
+    async fn look(&mut self) {
+        let check = self.looks.is_multiple_of(LOOKS_PER_CHECK);
+        self.looks = self.looks.wrapping_add(1);
+        let read = self.read_accounts(check).await;
+        if read.is_err() {
+            self.accounts = accounts();
         }
-        self.tell(result)
+        self.tell(Step::Accounts, read);
+        let read = self.read_erasures(check).await;
+        if read.is_err() {
+            self.erasures = erasures();
+        }
+        self.tell(Step::Erasures, read);
+        self.note().await;
     }
 
     /// Logs a failure when it begins and when it is over.
-    fn tell(&mut self, result: Result<(), EraseError>) -> bool {
-        let failed = result.err().map(|error| error.to_string());
-        if failed != self.failing {
-            match &failed {
-                Some(error) => {
-                    tracing::error!(error, "removals and erasures cannot be followed; tried again")
-                }
-                None => tracing::info!("removals and erasures are followed again"),
-            }
-            self.failing = failed;
-        }
-        self.failing.is_none()
-    }
-
-    /// Brings into the store what was written to the buckets since the last call. Costs two requests where nothing was.
-    ///
-    /// # Errors
-    /// [`EraseError`]; what was read is then read again at the next call.
-    pub async fn apply_once(&mut self) -> Result<(), EraseError> {
-        let applied = self.read_and_apply().await;
-        if applied.is_err() {
-            (self.accounts, self.erasures) = tails();
-            self.looks = 0;
-        }
-        applied
-    }
-
-    async fn read_and_apply(&mut self) -> Result<(), EraseError> {
-        if self.looks.is_multiple_of(LOOKS_PER_CHECK) {
-            for tail in [&mut self.accounts, &mut self.erasures] {
-                if !tail.is_same(&self.broker).await? {
-                    tracing::warn!("a bucket was made anew; it is read from its beginning");
+    fn tell(&mut self, step: Step, result: Result<(), EraseError>) {
+        match result {
+            Ok(()) => {
+                if self.failing.remove(&step).is_some() {
+                    tracing::info!(?step, "removals and erasures are followed again");
                 }
             }
-        }
-        self.looks = self.looks.wrapping_add(1);
-        let mut standings = BTreeMap::new();
-        for stored in self.accounts.read(&self.broker).await?.iter().filter(|stored| !stored.is_gone()) {
-            if let Some((account, entry)) = read_entry(stored) {
-                standings.insert(account, entry);
+            Err(error) => {
+                let since = self.failing.get(&step).map(|(_, since)| *since);
+                if since.is_none() {
+                    tracing::error!(?step, %error, "removals and erasures cannot be followed; tried again");
+                }
+                let text = format!("{}: {error}", step.fails());
+                self.failing.insert(step, (text, since.unwrap_or_else(now)));
             }
         }
-        let standings =
-            standings.into_iter().map(|(account, entry)| Edit::Standing(account, standing(&entry)));
-        let mut edits: Vec<Edit> = standings.collect();
-        let erasures = self.erasures.read(&self.broker).await?;
-        edits.extend(erasures.iter().filter(|stored| !stored.is_gone()).filter_map(read_erasure));
-        for edits in edits.chunks(EDITS_MAX) {
-            self.store.edit(edits.to_vec()).await?;
-        }
-        Ok(())
     }
 
-    /// Deletes from the broker what the store says is due.
-    async fn purge_due(&mut self) -> Result<(), EraseError> {
-        self.second_looks().await?;
-        let due = self.store.read(|query| {
-            let purges = query.purges()?;
-            purges.into_iter().map(|(account, upto)| Ok((query.standing(&account)?, account, upto))).collect()
+    /// Tells how far everything is.
+    async fn note(&self) {
+        // What keeps the store from being read is told as the store's own problem.
+        let left = self.store.read(|query| Ok((query.erasing()?, query.purges()?))).await;
+        let (erasing, purges) = left.unwrap_or_default();
+        // A replica's are the writing master's to do.
+        let pending = self.purger.iter().flat_map(|purger| {
+            purges.iter().map(|row| PendingPurge {
+                account: row.account.clone(),
+                since: row.since,
+                held_by: purger.held_back(&row.account),
+            })
         });
-        let due: Vec<(Standing, AccountId, Position)> = due.await?;
-        if due.is_empty() {
+        let endings = Endings {
+            problems: self.failing.values().cloned().collect(),
+            holds_intake: !self.looked,
+            erasing,
+            pending: pending.collect(),
+            contradicted: self.contradicted.clone(),
+        };
+        self.live.note(|moment| moment.endings = endings);
+    }
+
+    async fn read_accounts(&mut self, check: bool) -> Result<(), EraseError> {
+        // An entry names the erasure before it, so the last entry of an account says all.
+        let mut standings = BTreeMap::new();
+        for stored in news(&mut self.accounts, &self.broker, check).await? {
+            if let Some((account, entry)) = read_entry(&stored) {
+                standings.insert(account, standing(&entry));
+            }
+        }
+        if standings.is_empty() {
             return Ok(());
         }
-        let stream = self.broker.jetstream().get_stream(SNAPSHOTS).await;
-        let stream = stream.map_err(|error| EraseError::Purge(error.to_string()))?;
-        let incarnation = u64::try_from(stream.cached_info().created.unix_timestamp_nanos()).unwrap_or(0);
-        let read_by_all = self.read_by_all(incarnation).await?;
-        self.purged.retain(|_, at| at.elapsed() < PURGE_PAUSE);
-        let due = due.into_iter().filter(|(standing, account, upto)| {
-            ended(*standing, *upto) || !self.purged.contains_key(account)
+        let edits = standings.iter().map(|(account, standing)| Edit::Standing(account.clone(), *standing));
+        apply(&self.store, edits.collect()).await?;
+        let refused = self.store.read(move |query| {
+            let refused = |(account, wanted): (AccountId, Standing)| {
+                let stays = matches!(query.standing(&account)?, Standing::Erased { .. });
+                Ok((account, stays && !matches!(wanted, Standing::Erased { .. })))
+            };
+            standings.into_iter().map(refused).collect::<Result<Vec<_>, StoreError>>()
         });
-        for (standing, account, upto) in due.take(PURGES_MAX).collect::<Vec<_>>() {
-            if upto.incarnation == incarnation {
-                // Other records of the account are in the same messages: every replica must have read them.
-                let seq = if ended(standing, upto) { upto.seq } else { upto.seq.min(read_by_all) };
-                if seq < upto.seq {
-                    tracing::warn!(account.id = %account, stream.seq = upto.seq, reached = seq,
-                        "a replica that is behind holds back an erasure in the stream: start it, or remove it");
-                }
-                self.purge(&stream, &account, seq).await?;
-                self.purged.insert(account.clone(), Instant::now());
-                if matches!(standing, Standing::Erased { .. }) {
-                    self.clear(&account).await?;
-                    self.again.push((Instant::now() + SECOND_LOOK, account.clone()));
-                }
-                self.store.edit(vec![Edit::Purged(account, Position { incarnation, seq })]).await?;
-            } else {
-                // It went with an earlier life of the stream.
-                self.store.edit(vec![Edit::Purged(account, upto)]).await?;
+        for (account, refused) in refused.await? {
+            if !refused {
+                self.contradicted.remove(&account);
+            } else if let Entry::Vacant(new) = self.contradicted.entry(account) {
+                tracing::error!(account.id = %new.key(),
+                    "the bucket accounts knows nothing of an erasure: the account stays erased");
+                new.insert(now());
             }
         }
         Ok(())
     }
 
-    /// Up to which sequence every registered reader has read this life of the stream.
-    async fn read_by_all(&self, incarnation: u64) -> Result<u64, EraseError> {
-        let readers = last_per_subject(&self.broker, READERS_STREAM, &format!("{READERS_PREFIX}>")).await?;
-        let positions = readers.iter().filter(|stored| !stored.is_gone()).map(|stored| {
-            let said = serde_json::from_slice::<ReaderPosition>(&stored.payload).ok();
-            let position = said.and_then(|said| said.position);
-            position.filter(|position| position.incarnation == incarnation).map_or(0, |position| position.seq)
-        });
-        Ok(positions.min().unwrap_or(u64::MAX))
-    }
-
-    async fn purge(&self, stream: &Stream, account: &AccountId, upto: u64) -> Result<(), EraseError> {
-        let subject = Topic::Snapshot.subject(account);
-        let purged = stream.purge().filter(subject).sequence(upto.saturating_add(1)).await;
-        let purged = purged.map_err(|error| EraseError::Purge(error.to_string()))?.purged;
-        if purged > 0 {
-            tracing::info!(account.id = %account, stream.seq = upto, purged, "purged from the stream");
-        }
-        Ok(())
-    }
-
-    /// Deletes an erased account's session and lease.
-    async fn clear(&self, account: &AccountId) -> Result<(), EraseError> {
-        let session = format!("{SESSIONS_PREFIX}{account}");
-        if let Some(last) = last_at_leader(&self.broker, SESSIONS_STREAM, &session).await?
-            && !last.is_gone()
-        {
-            taken_over(purge_key(&self.broker, session, Some(last.seq)).await.map(|_| ()))?;
-        }
-        let lease = format!("{LEASES_PREFIX}{account}");
-        if let Some(last) = last_at_leader(&self.broker, LEASES_STREAM, &lease).await?
-            && !last.is_gone()
-        {
-            taken_over(delete_key(&self.broker, lease, Some(last.seq)).await.map(|_| ()))?;
-        }
-        Ok(())
-    }
-
-    async fn second_looks(&mut self) -> Result<(), EraseError> {
-        while let Some(at) = self.again.iter().position(|(due, _)| *due <= Instant::now()) {
-            let account = self.again[at].1.clone();
-            let asked = account.clone();
-            let standing = self.store.read(move |query| query.standing(&asked)).await?;
-            if matches!(standing, Standing::Erased { .. }) {
-                self.clear(&account).await?;
-            }
-            self.again.swap_remove(at);
-        }
-        Ok(())
+    async fn read_erasures(&mut self, check: bool) -> Result<(), EraseError> {
+        let news = news(&mut self.erasures, &self.broker, check).await?;
+        apply(&self.store, news.iter().filter_map(read_erasure).collect()).await
     }
 }
 
-fn tails() -> (Tail, Tail) {
-    let accounts = Tail::new(ACCOUNTS_STREAM, format!("{ACCOUNTS_PREFIX}>"));
-    (accounts, Tail::new(ERASURES_STREAM, format!("{ERASURES_PREFIX}>")))
-}
-
-/// Somebody else wrote the key meanwhile, which the second look finds.
-fn taken_over(result: Result<(), PublishError>) -> Result<(), PublishError> {
-    if let Err(PublishError::Conflict(_)) = result { Ok(()) } else { result }
-}
-
-/// Whether all of the account up to there has ended: it was erased, and may have been added again behind that.
-fn ended(standing: Standing, upto: Position) -> bool {
-    match standing {
-        Standing::Erased { .. } => true,
-        Standing::Active { not_before: Some(point) } => {
-            point.incarnation == upto.incarnation && upto.seq <= point.seq
-        }
-        Standing::Active { not_before: None } | Standing::Removed { .. } => false,
+/// What was written to a bucket since the last call, without deletions; with `check` all, where the bucket was made
+/// anew.
+async fn news(tail: &mut Tail, broker: &Broker, check: bool) -> Result<Vec<Stored>, EraseError> {
+    if check && !tail.is_same(broker).await? {
+        tracing::warn!("a bucket was made anew; it is read from its beginning");
     }
+    let mut news = tail.read(broker).await?;
+    news.retain(|stored| !stored.is_gone());
+    Ok(news)
+}
+
+async fn apply(store: &DataStore, edits: Vec<Edit>) -> Result<(), EraseError> {
+    for edits in edits.chunks(EDITS_MAX) {
+        store.edit(edits.to_vec()).await?;
+    }
+    Ok(())
+}
+
+fn accounts() -> Tail {
+    Tail::new(ACCOUNTS_STREAM, format!("{ACCOUNTS_PREFIX}>"))
+}
+
+fn erasures() -> Tail {
+    Tail::new(ERASURES_STREAM, format!("{ERASURES_PREFIX}>"))
 }
 
 fn standing(entry: &AccountEntry) -> Standing {
+    let position = |point: StreamPoint| Position { incarnation: point.incarnation, seq: point.seq };
+    let mark =
+        |erased: Option<Erased>| erased.map(|mark| ErasedMark { at: mark.at, upto: position(mark.upto) });
     match entry {
         AccountEntry::Active(config) | AccountEntry::Paused(config) => {
-            let not_before = config.not_before;
-            let not_before =
-                not_before.map(|point| Position { incarnation: point.incarnation, seq: point.seq });
-            Standing::Active { not_before }
+            Standing::Active { erased: mark(config.erased) }
         }
-        AccountEntry::Removed(ended) => Standing::Removed { at: ended.at },
+        AccountEntry::Removed(ended) => {
+            Standing::Removed { at: ended.at, upto: ended.upto.map(position), erased: mark(ended.erased) }
+        }
         AccountEntry::Erased(ended) => Standing::Erased { at: ended.at },
     }
 }

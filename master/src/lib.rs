@@ -13,13 +13,14 @@ pub mod fleet;
 pub mod ingest;
 mod observe;
 pub mod replica;
+mod rival;
 pub mod store;
 pub mod supervise;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use snapfleet_broker::{Broker, ConnectError, StreamError, ensure_streams};
+use snapfleet_broker::{Broker, COPIES_SAFE, ConnectError, StreamError, ensure_streams};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -213,7 +214,7 @@ async fn read_stream(
         Err(error) => return Err(error.into()),
     };
     // A replica has no right to make them: its ingest waits until the master has.
-    if config.replica.is_none() && !streams_stand(&broker, config.stream_copies, shutdown).await? {
+    if config.replica.is_none() && !streams_stand(&broker, config.stream_copies, live, shutdown).await? {
         return Ok(());
     }
     let ingest_state = Arc::new(IngestState::default());
@@ -223,6 +224,7 @@ async fn read_stream(
     let writes = config.replica.is_none();
     if writes {
         accounts.reached(broker.clone());
+        beside.spawn(rival::run(broker.clone(), live.clone(), shutdown.clone()));
     }
     beside.spawn(accounts.clone().follow(broker.clone(), seen.clone(), writes, shutdown.clone()));
     let observing = observe::run(broker.clone(), seen, ingest_state.clone(), live.clone(), shutdown.clone());
@@ -233,7 +235,7 @@ async fn read_stream(
         let (broker, store, live) = (broker.clone(), store.clone(), live.clone());
         beside.spawn(replica::report::run(name.clone(), broker, store, live, shutdown.clone()));
     }
-    let mut follower = Follower::new(broker.clone(), store.clone(), writes);
+    let mut follower = Follower::new(broker.clone(), store.clone(), live.clone(), writes);
     // Nothing is taken from the stream before it is known what must not be.
     if !follower.first_look(shutdown).await {
         return Ok(());
@@ -264,6 +266,7 @@ async fn read_stream(
 async fn streams_stand(
     broker: &Broker,
     copies: usize,
+    live: &Live,
     shutdown: &CancellationToken,
 ) -> Result<bool, StreamError> {
     let mut connections = broker.connections();
@@ -275,7 +278,10 @@ async fn streams_stand(
         };
         let lost = !broker.is_connected() || connections.has_changed().unwrap_or(false);
         match made {
-            Ok(()) => return Ok(true),
+            Ok(copies) => {
+                note_copies(broker, copies, live);
+                return Ok(true);
+            }
             Err(error) if !lost => return Err(error),
             Err(error) => tracing::warn!(%error, "the connection was lost while the streams were checked"),
         }
@@ -286,6 +292,13 @@ async fn streams_stand(
             }
         }
     }
+}
+
+/// In a cluster that keeps too few copies, the death of the wrong node stops everything, or loses what was acked.
+fn note_copies(broker: &Broker, copies: usize, live: &Live) {
+    let Some(cluster) = broker.cluster().filter(|_| copies < COPIES_SAFE) else { return };
+    tracing::warn!(cluster, copies, "the cluster keeps too few copies: start the master with --replicas 3");
+    live.note(|moment| moment.broker.copies_few = Some(copies));
 }
 
 /// This host's name; empty where it has none.

@@ -34,9 +34,9 @@ pub use error::StoreError;
 pub use query::Query;
 pub use rows::{
     AccountRow, ChangeBounds, ChangeRow, DeadLetterRow, FeedId, Operation, PAGE_ROWS_MAX, Page, PageCursor,
-    Position, RecordQuery, RecordRow, ThreadKind, ThreadRow, Totals,
+    Position, PurgeRow, RecordQuery, RecordRow, ThreadKind, ThreadRow, Totals,
 };
-pub use standing::{Edit, Standing};
+pub use standing::{Edit, ErasedMark, Standing};
 
 /// Reads that may run at once; more wait their turn.
 const READERS_MAX: usize = 32;

@@ -59,7 +59,7 @@ pub struct Supervised {
     pub state: SupervisedState,
     /// Since when.
     pub since: UnixMs,
-    /// Its process, while it has one.
+    /// Its process, while it has one; while it waits, its forerunner that has not ended yet.
     pub pid: Option<u32>,
     /// When it is started again.
     pub restart_at: Option<UnixMs>,
@@ -112,6 +112,18 @@ pub enum Action {
 struct Order {
     action: Action,
     taken: oneshot::Sender<()>,
+}
+
+impl Order {
+    /// Whether somebody still waits for it. One whose asker was told to try again must not be carried out later.
+    fn is_wanted(&self) -> bool {
+        !self.taken.is_closed()
+    }
+
+    /// Tells that it is taken up; `None` where nobody waits for that any more.
+    fn take(self) -> Option<Action> {
+        self.taken.send(()).ok().map(|()| self.action)
+    }
 }
 
 /// Why an order was not taken up.
@@ -198,11 +210,13 @@ impl Supervisor {
             return Err(OrderError::Unknown { name: name.chars().take(80).collect(), known });
         };
         let busy = || OrderError::Busy(name.to_owned());
-        let (taken, told) = oneshot::channel();
+        let (taken, mut told) = oneshot::channel();
         worker.try_send(Order { action, taken }).map_err(|_| busy())?;
-        match tokio::time::timeout(ORDER_TIMEOUT, told).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(busy()),
+        if let Ok(taken) = tokio::time::timeout(ORDER_TIMEOUT, &mut told).await {
+            return taken.map_err(|_| busy());
         }
+        // It may have been taken up in this very moment; from here on it cannot be any more.
+        told.close();
+        told.try_recv().map_err(|_| busy())
     }
 }

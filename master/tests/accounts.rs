@@ -12,15 +12,16 @@ mod running;
 use futures_util::StreamExt;
 use peer::{PATIENCE, Rig, heartbeat};
 use reqwest::Method;
+use running::Running;
 use serde_json::{Value, json};
-use snapfleet_broker::{ensure_streams, last_at_leader, put_key};
+use snapfleet_broker::{delete_key, ensure_streams, last_at_leader, put_key};
 use snapfleet_protocol::stream::{
-    ACCOUNTS_STREAM, LEASES_PREFIX, LEASES_STREAM, SESSIONS_PREFIX, SESSIONS_STREAM,
+    ACCOUNTS_PREFIX, ACCOUNTS_STREAM, LEASES_PREFIX, LEASES_STREAM, SESSIONS_PREFIX, SESSIONS_STREAM,
 };
 use snapfleet_protocol::{
     AccountEntry, AccountState, Command, CommandAnswer, Heartbeat, InstanceId, Snapshot, Topic,
 };
-use snapfleet_testkit::{eventually, sample};
+use snapfleet_testkit::{TestBroker, eventually, sample};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_update_is_refused_and_nothing_of_the_other_is_overwritten() {
@@ -182,9 +183,19 @@ async fn what_was_removed_leaves_its_lease_and_session_and_is_added_again_from_t
     })
     .await;
 
-    let last = rig.publish(&Snapshot { seq: 2, ..snapshot }).await;
+    // What comes after the end is set aside; added again, nothing of what was there is refused.
+    rig.publish(&Snapshot { seq: 2, ..snapshot.clone() }).await;
+    rig.until("status", |status| status["store"]["dead_letters"] == 1).await;
     let (status, again) = rig.post("accounts", json!({ "account": "demo.a" })).await;
-    assert_eq!((status, &again["config"]["not_before"]["seq"]), (201, &json!(last)), "{again}");
+    assert_eq!((status, &again["config"]["erased"]), (201, &Value::Null), "{again}");
+    let seq = std::sync::atomic::AtomicU64::new(3);
+    eventually(PATIENCE, "what comes is taken in", async || {
+        let seq = seq.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        rig.publish(&Snapshot { seq, ..snapshot.clone() }).await;
+        let account = rig.master.get("accounts/demo.a").await?;
+        (account["received"].as_u64()? >= 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,6 +230,72 @@ async fn an_erased_account_is_gone_and_one_that_is_not_configured_is_told_of() {
         (&left["items"][0]["state"], &left["items"][0]["records"]["comments"]),
         (&json!("erased"), &json!(0))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_cannot_be_read_is_told_of_until_it_is_deleted() {
+    let rig = Rig::start().await;
+    let (master, keys) = (rig.as_master().await, ["demo.a", "nonsense"]);
+    for key in keys {
+        put_key(&master, format!("{ACCOUNTS_PREFIX}{key}"), "{".into(), None).await.unwrap();
+    }
+    let unreadable = |status: &Value| {
+        let problems = status["problems"].as_array().unwrap().iter();
+        problems.filter(|problem| problem["code"] == "accounts_unreadable").count()
+    };
+    rig.until("status", |status| unreadable(status) == keys.len()).await;
+    for key in keys {
+        delete_key(&master, format!("{ACCOUNTS_PREFIX}{key}"), None).await.unwrap();
+    }
+    rig.until("status", |status| unreadable(status) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_is_paused_since_it_was_paused_and_not_since_it_was_last_changed() {
+    let rig = Rig::start().await;
+    rig.post("accounts", json!({ "account": "demo.a", "paused": true })).await;
+    let added = rig.until("accounts/demo.a", |account| account["state"] == "paused").await;
+    let mut revision = added["revision"].clone();
+    for interval_s in [40, 50] {
+        let config = json!({ "revision": revision, "interval_s": interval_s });
+        let (status, set) = rig.send(Method::PUT, "accounts/demo.a", config).await;
+        assert_eq!((status, &set["since"]), (200, &added["since"]), "{set}");
+        revision = set["revision"].clone();
+    }
+    assert!(added["since"].as_i64().unwrap() > 1_600_000_000_000);
+    // A master that reads what the bucket has of it finds the same write, told by the broker's clock.
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Running::start(dir.path(), |command| {
+        command.args(["--nats-url", &rig.broker.url(), "--replica", "r"]);
+        command.env("SNAPFLEET_NATS_PASSWORD", TestBroker::password("replica"));
+    });
+    let read = eventually(PATIENCE, "the replica has read the bucket", async || {
+        replica.get("accounts/demo.a").await.filter(|account| account["revision"] == revision)
+    })
+    .await;
+    let (since, changed) = (read["since"].as_i64().unwrap(), read["changed_at"].as_i64().unwrap());
+    assert!(since < changed && since.abs_diff(added["since"].as_i64().unwrap()) < 1_000, "{read} {added}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_masters_on_one_broker_are_told_of_each_other() {
+    let rig = Rig::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let second = Running::start(dir.path(), |command| {
+        command.args(["--nats-url", &rig.broker.url()]);
+        command.env("SNAPFLEET_NATS_PASSWORD", TestBroker::password("master"));
+    });
+    let told = |status: &Value| {
+        let mut problems = status["problems"].as_array().unwrap().iter();
+        problems.any(|problem| {
+            problem["code"] == "other_master" && problem["remedy"].to_string().contains("--replica")
+        })
+    };
+    rig.until("status", told).await;
+    eventually(PATIENCE, "the second is told as well", async || second.get("status").await.filter(told))
+        .await;
+    drop(second);
+    rig.until("status", |status| !told(status)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -201,7 +201,9 @@ async fn requests_that_mean_harm_change_nothing() {
         (post(good.clone()).header("sec-fetch-site", "cross-site"), 403),
         (post(good.clone()).header("host", "evil.example"), 421),
         (rig.http.delete(url("accounts/demo.a")), 415),
-        (post(json!({ "account": "demo.a", "settings": { "x": "y".repeat(70_000) } }).to_string()), 413),
+        (post(json!({ "account": "demo.a", "settings": { "x": "y".repeat(1_200_000) } }).to_string()), 413),
+        (rig.http.post(url("accounts/demo.a/pause")).json(&json!({ "x": "y".repeat(70_000) })), 413),
+        (post(json!({ "account": "demo.a", "settings": { "x": "y".repeat(70_000) } }).to_string()), 400),
         (post("{".to_owned()), 400),
         (post("[]".to_owned()), 400),
         (post("{}".to_owned()), 400),
@@ -236,6 +238,10 @@ async fn requests_that_mean_harm_change_nothing() {
     assert_eq!(status, 404);
     assert_eq!(rig.master.get("accounts?removed=true").await.unwrap()["items"], json!([]));
     assert!(rig.entry("demo.a").await.is_none());
+    // As many labels and settings as there may be, with as many quotes as they may hold.
+    let pairs: Value = (0..64).map(|n| (format!("s{n}"), json!("\"".repeat(4_096)))).collect();
+    let full = json!({ "account": "demo.full", "labels": pairs, "settings": pairs });
+    assert_eq!(rig.post("accounts", full).await.0, 201);
     // The page itself is let through.
     let ours = post(good).header("origin", rig.master.url.clone()).header("sec-fetch-site", "same-origin");
     assert_eq!(ours.send().await.unwrap().status().as_u16(), 201);

@@ -14,16 +14,18 @@ use batches::{Contents, contents, open};
 use snapfleet_broker::{
     Broker, BrokerConfig, Outgoing, ensure_streams, last_at_leader, publish, put_key, read_subject,
 };
+use snapfleet_master::api::{HeldBack, Live};
 use snapfleet_master::erase::Follower;
 use snapfleet_master::ingest::{self, IngestLimits, IngestState};
-use snapfleet_master::store::{DataStore, Standing};
+use snapfleet_master::store::{DataStore, ErasedMark, Position, Standing};
 use snapfleet_protocol::stream::{
-    ACCOUNTS_PREFIX, ACCOUNTS_STREAM, ERASURES_PREFIX, LEASES_PREFIX, LEASES_STREAM, READERS_PREFIX,
-    SESSIONS_PREFIX, SESSIONS_STREAM, SNAPSHOTS,
+    ACCOUNTS_PREFIX, ACCOUNTS_STREAM, ERASURES_PREFIX, ERASURES_STREAM, LEASES_PREFIX, LEASES_STREAM,
+    READERS_PREFIX, SESSIONS_PREFIX, SESSIONS_STREAM, SNAPSHOTS,
 };
 use snapfleet_protocol::{
-    AccountConfig, AccountEntry, AccountId, Ended, Erasure, PersonHash, ReaderPosition, Snapshot,
-    StreamPoint, Topic, UnixMs, WireVersion, encode_snapshot,
+    AccountConfig, AccountEntry, AccountHealth, AccountId, AccountState, Ended, Erased, Erasure, Heartbeat,
+    InstanceId, PersonHash, ReaderPosition, Snapshot, StreamPoint, Topic, UnixMs, WireVersion, WorkerId,
+    encode_snapshot,
 };
 use snapfleet_testkit::sample::{BASE, account, comment, direct_message, id, snapshot};
 use snapfleet_testkit::{TestBroker, eventually};
@@ -94,6 +96,7 @@ impl Fleet {
 /// A master's reading part, as `run` starts it.
 struct Reading {
     store: DataStore,
+    live: Live,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -101,20 +104,55 @@ struct Reading {
 impl Reading {
     async fn start(dir: &TempDir, broker: &Broker) -> Self {
         let (store, stop, tasks) = (open(dir.path()), CancellationToken::new(), TaskTracker::new());
-        let mut follower = Follower::new(broker.clone(), store.clone(), true);
+        let live = Live::default();
+        live.note(|moment| {
+            (moment.broker.connected, moment.workers.settled) = (true, true);
+        });
+        let mut follower = Follower::new(broker.clone(), store.clone(), live.clone(), true);
         assert!(follower.first_look(&stop).await);
         tasks.spawn(follower.run(stop.clone()));
         let (state, limits) = (Arc::new(IngestState::default()), IngestLimits::default());
         let ingest = ingest::run(store.clone(), broker.clone(), limits, stop.clone(), state);
         tasks.spawn(async move { ingest.await.unwrap() });
         tasks.close();
-        Self { store, stop, tasks }
+        Self { store, live, stop, tasks }
     }
 
     async fn reaches(&self, seq: u64) {
         eventually(SOON, &format!("sequence {seq} is applied"), async || {
             let position = self.store.read(|query| query.totals()).await.unwrap().position;
             position.is_some_and(|position| position.seq >= seq).then_some(())
+        })
+        .await;
+    }
+
+    /// A worker says that it holds the account.
+    fn held(&self, id: &AccountId) {
+        let (instance, worker) = (InstanceId::parse("w1").unwrap(), WorkerId::parse("w1").unwrap());
+        let mut heartbeat = Heartbeat::new(instance, worker);
+        heartbeat.accounts.push(AccountHealth {
+            account: id.clone(),
+            state: AccountState::Capturing,
+            since: BASE,
+            reason: None,
+            epoch: 1,
+            captured_at: None,
+            published_at: None,
+            published: 0,
+            captured: 0,
+            refused: 0,
+            capture_errors: 0,
+            pending: 0,
+            window: 0,
+            problems: Vec::new(),
+        });
+        self.live.note(|moment| moment.workers.heartbeats.push(heartbeat));
+    }
+
+    async fn is_erased(&self, id: &AccountId, at: UnixMs) {
+        eventually(SOON, "the account's rows are gone", async || {
+            let asked = id.clone();
+            self.store.read(move |query| query.is_erased(&asked, at)).await.unwrap().then_some(())
         })
         .await;
     }
@@ -138,7 +176,16 @@ fn filled(name: &str, seq: u64) -> Snapshot {
 }
 
 fn erased() -> AccountEntry {
-    AccountEntry::Erased(Ended { at: BASE })
+    AccountEntry::Erased(Ended { at: BASE, upto: None, erased: None })
+}
+
+fn added_again(upto: StreamPoint) -> AccountEntry {
+    let erased = Some(Erased { at: BASE, upto });
+    AccountEntry::Active(AccountConfig { erased, ..AccountConfig::default() })
+}
+
+fn position(point: StreamPoint) -> Position {
+    Position { incarnation: point.incarnation, seq: point.seq }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,11 +213,7 @@ async fn an_erased_account_leaves_store_stream_session_and_lease_and_stays_away(
     hold().await;
     fleet.enter(&a, &erased()).await;
     eventually(SOON, "the account leaves the broker", gone).await;
-    eventually(SOON, "the account's rows are gone", async || {
-        let asked = a.clone();
-        reading.store.read(move |query| query.is_erased(&asked)).await.unwrap().then_some(())
-    })
-    .await;
+    reading.is_erased(&a, BASE).await;
     // A worker that has not heard of it publishes once more.
     hold().await;
     let late = fleet.publish(&filled("demo.a", 3)).await;
@@ -181,8 +224,7 @@ async fn an_erased_account_leaves_store_stream_session_and_lease_and_stays_away(
     assert_eq!((found.accounts.len(), fleet.kept(&b).await), (1, vec![of_b]));
     // A store that is made anew has nothing of it either; and the account can begin again.
     reading.stop().await;
-    let not_before = Some(fleet.point(late).await);
-    fleet.enter(&a, &AccountEntry::Active(AccountConfig { not_before, ..AccountConfig::default() })).await;
+    fleet.enter(&a, &added_again(fleet.point(late).await)).await;
     for dir in [dir, tempfile::tempdir().unwrap()] {
         let reading = Reading::start(&dir, &fleet.master).await;
         let mut new = filled("demo.a", 1);
@@ -203,9 +245,9 @@ async fn a_master_that_starts_hears_of_the_end_before_it_reads_the_stream() {
     fleet.publish(&filled("demo.c", 1)).await;
     let last = fleet.publish(&filled("demo.b", 1)).await;
     fleet.enter(&a, &erased()).await;
-    // Removed after the broker had its snapshot, which therefore stays readable.
-    let at = UnixMs(i64::MAX);
-    fleet.enter(&c, &AccountEntry::Removed(Ended { at })).await;
+    // Removed after the broker had its snapshot, which therefore stays readable, whatever the master's clock was.
+    let (at, upto) = (UnixMs(1), fleet.point(last).await);
+    fleet.enter(&c, &AccountEntry::Removed(Ended { at, upto: Some(upto), erased: None })).await;
     put_key(&fleet.master, format!("{ACCOUNTS_PREFIX}demo.x"), "nonsense".into(), None).await.unwrap();
     let reading = Reading::start(&dir, &fleet.master).await;
     reading.reaches(last).await;
@@ -213,18 +255,17 @@ async fn a_master_that_starts_hears_of_the_end_before_it_reads_the_stream() {
     let accounts: Vec<_> = found.accounts.iter().map(|row| (row.id.to_string(), row.standing)).collect();
     assert_eq!(
         accounts,
-        [("demo.b".to_owned(), Standing::default()), ("demo.c".to_owned(), Standing::Removed { at })]
+        [
+            ("demo.b".to_owned(), Standing::default()),
+            ("demo.c".to_owned(), Standing::Removed { at, upto: Some(position(upto)), erased: None })
+        ]
     );
     assert_eq!((found.totals.discarded, found.totals.dead_letters), (1, 0));
     // The bucket is made anew, and goes on telling.
     fleet.master.jetstream().delete_stream(ACCOUNTS_STREAM).await.unwrap();
     ensure_streams(&fleet.master, 1).await.unwrap();
     fleet.enter(&c, &erased()).await;
-    eventually(SOON, "the new bucket is read", async || {
-        let asked = c.clone();
-        reading.store.read(move |query| query.is_erased(&asked)).await.unwrap().then_some(())
-    })
-    .await;
+    reading.is_erased(&c, BASE).await;
     reading.stop().await;
 }
 
@@ -244,12 +285,20 @@ async fn an_erased_person_leaves_the_stream_once_every_replica_has_read_it() {
         put_key(&fleet.master, format!("{READERS_PREFIX}replica-1"), json.into(), None).await.unwrap();
     };
     report(first).await;
+    reading.held(&a);
     let person = PersonHash::of(&a, &id("reader"));
     let erasure = Erasure { person, at: UnixMs(BASE.0 + 1_000) };
     let json = serde_json::to_vec(&erasure).unwrap();
     put_key(&fleet.master, format!("{ERASURES_PREFIX}{}", erasure.key(&a)), json.into(), None).await.unwrap();
     eventually(SOON, "the replica has read the first", async || {
         (fleet.kept(&a).await == [second]).then_some(())
+    })
+    .await;
+    eventually(SOON, "it is told what it waits for", async || {
+        let pending = reading.live.look(|moment| moment.endings.pending.clone());
+        let pending = pending.first()?;
+        let waits = pending.held_by == Some(HeldBack::Replica("replica-1".to_owned()));
+        (waits && pending.account == a && pending.since == erasure.at).then_some(())
     })
     .await;
     let asked = a.clone();
@@ -270,6 +319,14 @@ async fn an_erased_person_leaves_the_stream_once_every_replica_has_read_it() {
     assert_eq!(fleet.kept(&a).await, [second, third]);
     report(third).await;
     let reading = Reading::start(&dir, &fleet.master).await;
+    // With nobody to publish again what else is in these messages they stay.
+    eventually(SOON, "it waits for a holder", async || {
+        let pending = reading.live.look(|moment| moment.endings.pending.clone());
+        (pending.first()?.held_by == Some(HeldBack::Unheld)).then_some(())
+    })
+    .await;
+    assert_eq!(fleet.kept(&a).await, [second, third]);
+    reading.held(&a);
     eventually(SOON, "the rest has gone", async || fleet.kept(&a).await.is_empty().then_some(())).await;
     eventually(SOON, "nothing more is due", async || {
         reading.store.read(|query| query.purges()).await.unwrap().is_empty().then_some(())
@@ -287,5 +344,96 @@ async fn an_erased_person_leaves_the_stream_once_every_replica_has_read_it() {
     reading.reaches(fourth).await;
     assert_eq!(reading.store.read(|query| query.purges()).await.unwrap(), []);
     assert_eq!((fleet.kept(&a).await, ids(&reading.contents().await).len()), (vec![fourth], 5));
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_is_carried_out_although_the_account_was_added_again_before_anybody_looked() {
+    let fleet = Fleet::start().await;
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let a = account("demo.a");
+    let first = fleet.publish(&filled("demo.a", 1)).await;
+    // Two have it: one is stopped, as a replica or a copy of a store may be, and one runs on.
+    for dir in &dirs[..2] {
+        let reading = Reading::start(dir, &fleet.master).await;
+        reading.reaches(first).await;
+        assert_eq!(reading.contents().await.records.len(), 2);
+        reading.stop().await;
+    }
+    let running = Reading::start(&dirs[0], &fleet.master).await;
+    let last = fleet.publish(&filled("demo.a", 2)).await;
+    let mark = ErasedMark { at: BASE, upto: position(fleet.point(last).await) };
+    fleet.enter(&a, &erased()).await;
+    fleet.enter(&a, &added_again(fleet.point(last).await)).await;
+    running.is_erased(&a, BASE).await;
+    let mut new = filled("demo.a", 3);
+    new.epoch = 2;
+    let kept = fleet.publish(&new).await;
+    running.reaches(kept).await;
+    let check = async |reading: Reading| {
+        let found = reading.contents().await;
+        let ids: Vec<_> = found.records.iter().map(|row| row.record.id().to_string()).collect();
+        assert_eq!(ids, ["c3", "m3"]);
+        assert_eq!(found.accounts[0].standing, Standing::Active { erased: Some(mark) });
+        reading.stop().await;
+    };
+    eventually(SOON, "the rest leaves the stream", async || (fleet.kept(&a).await == [kept]).then_some(()))
+        .await;
+    check(running).await;
+    for dir in &dirs[1..] {
+        let reading = Reading::start(dir, &fleet.master).await;
+        reading.is_erased(&a, BASE).await;
+        reading.reaches(kept).await;
+        check(reading).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_cannot_be_read_is_told_of_and_keeps_the_other_from_nothing() {
+    let (fleet, dir) = (Fleet::start().await, tempfile::tempdir().unwrap());
+    let a = account("demo.a");
+    let reading = Reading::start(&dir, &fleet.master).await;
+    reading.reaches(fleet.publish(&filled("demo.a", 1)).await).await;
+    fleet.master.jetstream().delete_stream(ERASURES_STREAM).await.unwrap();
+    let problems = || reading.live.look(|moment| moment.endings.problems.clone());
+    let told = eventually(SOON, "it is told", async || problems().first().cloned()).await;
+    assert!(told.0.contains("bucket erasures"), "{told:?}");
+    fleet.enter(&a, &erased()).await;
+    reading.is_erased(&a, BASE).await;
+    eventually(SOON, "the account leaves the stream", async || fleet.kept(&a).await.is_empty().then_some(()))
+        .await;
+    assert_eq!(problems().first().map(|(_, since)| *since), Some(told.1));
+    // Who starts now takes nothing in before it knows what not to.
+    let (late, live, stop) = (tempfile::tempdir().unwrap(), Live::default(), CancellationToken::new());
+    let store = open(late.path());
+    let mut follower = Follower::new(fleet.master.clone(), store, live.clone(), true);
+    let first = tokio::spawn(async move { follower.first_look(&stop).await });
+    eventually(SOON, "the one that starts tells it", async || {
+        live.look(|moment| moment.endings.holds_intake && !moment.endings.problems.is_empty()).then_some(())
+    })
+    .await;
+    assert!(!first.is_finished());
+    ensure_streams(&fleet.master, 1).await.unwrap();
+    assert!(first.await.unwrap());
+    assert!(!live.look(|moment| moment.endings.holds_intake));
+    eventually(SOON, "nothing is wrong any more", async || problems().is_empty().then_some(())).await;
+    reading.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_knows_nothing_of_the_erasure_is_told_of_and_does_not_undo_it() {
+    let (fleet, dir) = (Fleet::start().await, tempfile::tempdir().unwrap());
+    let a = account("demo.a");
+    let reading = Reading::start(&dir, &fleet.master).await;
+    fleet.enter(&a, &erased()).await;
+    reading.is_erased(&a, BASE).await;
+    fleet.enter(&a, &AccountEntry::Active(AccountConfig::default())).await;
+    let told = || reading.live.look(|moment| moment.endings.contradicted.contains_key(&a));
+    eventually(SOON, "it is told", async || told().then_some(())).await;
+    let last = fleet.publish(&filled("demo.a", 1)).await;
+    reading.reaches(last).await;
+    assert_eq!(reading.contents().await.records, []);
+    fleet.enter(&a, &added_again(fleet.point(last).await)).await;
+    eventually(SOON, "it is over", async || (!told()).then_some(())).await;
     reading.stop().await;
 }

@@ -17,7 +17,8 @@ use std::time::Duration;
 use batches::{Contents, STREAM, batch, contents, delivery, garbage, open};
 use redb::{Database, ReadableDatabase, TableDefinition};
 use snapfleet_master::store::{
-    Batch, DataStore, Delivery, DeliveryOutcome, Edit, Operation, Position, Query, Standing, StoreOptions,
+    Batch, DataStore, Delivery, DeliveryOutcome, Edit, ErasedMark, Operation, Position, PurgeRow, Query,
+    Standing, StoreOptions,
 };
 use snapfleet_protocol::{AccountId, RecordKind, Snapshot, UnixMs};
 use snapfleet_testkit::eventually;
@@ -53,11 +54,15 @@ async fn set(store: &DataStore, id: &AccountId, standing: Standing) {
 
 async fn is_erased(store: &DataStore, id: &AccountId) -> bool {
     let id = id.clone();
-    store.read(move |query| query.is_erased(&id)).await.unwrap()
+    store.read(move |query| query.is_erased(&id, BASE)).await.unwrap()
 }
 
 async fn until_erased(store: &DataStore, id: &AccountId) {
     eventually(SOON, "the account's rows are gone", async || is_erased(store, id).await.then_some(())).await;
+}
+
+fn at_seq(seq: u64) -> Position {
+    Position { incarnation: STREAM, seq }
 }
 
 /// The same stream again, as another incarnation of it.
@@ -164,7 +169,7 @@ async fn erasing_goes_on_after_the_store_was_killed_in_the_middle() {
         child.kill().unwrap();
         child.wait().unwrap();
         let query = Query::open_at_rest(&file(dir.path())).unwrap();
-        assert!(!query.is_erased(&a).unwrap(), "it was over before the kill");
+        assert!(!query.is_erased(&a, BASE).unwrap(), "it was over before the kill");
         assert_eq!(query.standing(&a).unwrap(), ERASED);
         let found = contents(&query).unwrap();
         assert_eq!((of(&found, &a), found.totals.records.sum()), ((0, 0, 0), 6));
@@ -192,28 +197,106 @@ async fn rows_of_a_removed_account_stay_and_what_is_late_is_set_aside() {
     let (dir, a) = (tempfile::tempdir().unwrap(), account("demo.a"));
     let store = open(dir.path());
     store.apply(batch(0, vec![delivery(1, &filled("demo.a", 1, "kept"))])).await.unwrap();
-    let at = UnixMs(BASE.0 + 2);
-    set(&store, &a, Standing::Removed { at }).await;
-    // The broker had the second before the end, the third after it.
+    // The stream ended with the second then, which had not come yet; no clock has a say.
+    let removed = |at| Standing::Removed { at: UnixMs(at), upto: Some(at_seq(2)), erased: None };
+    set(&store, &a, removed(i64::MIN)).await;
     let late = filled("demo.a", 3, "late");
     let rest = vec![delivery(2, &filled("demo.a", 2, "kept")), delivery(3, &late)];
     let applied = store.apply(batch(1, rest)).await.unwrap();
     assert!(matches!(applied.deliveries[0].outcome, DeliveryOutcome::Applied(_)), "{applied:?}");
     let found = store.read(contents).await.unwrap();
-    assert_eq!((of(&found, &a).0, found.accounts[0].standing), (12, Standing::Removed { at }));
+    assert_eq!((of(&found, &a).0, found.accounts[0].standing), (12, removed(i64::MIN)));
     assert!(found.dead_letters[0].error.contains("was removed"), "{:?}", found.dead_letters[0]);
     assert_eq!((found.dead_letters[0].stream.seq, found.dead_letters[0].bytes.is_empty()), (3, false));
-    // Added again behind the fourth: that is not taken in, nor anything before it; the fifth is.
-    let not_before = Some(Position { incarnation: STREAM, seq: 4 });
-    set(&store, &a, Standing::Active { not_before }).await;
+    // Added again, everything is taken in that comes, and by a store that comes later all.
+    set(&store, &a, Standing::default()).await;
     let rest = vec![delivery(4, &filled("demo.a", 4, "between")), delivery(5, &filled("demo.a", 5, "new"))];
     store.apply(batch(3, rest)).await.unwrap();
     let found = store.read(contents).await.unwrap();
-    assert_eq!((of(&found, &a).0, found.totals.discarded, found.totals.dead_letters), (18, 1, 1));
-    assert_eq!(found.accounts[0].standing, Standing::Active { not_before });
+    assert_eq!((of(&found, &a).0, found.totals.discarded, found.totals.dead_letters), (24, 0, 1));
+    // Another life of the stream has nothing from before the end.
+    set(&store, &a, removed(i64::MAX)).await;
+    let applied = store.apply(again(vec![delivery(1, &filled("demo.a", 6, "late"))])).await.unwrap();
+    assert!(matches!(applied.deliveries[0].outcome, DeliveryOutcome::Rejected { .. }), "{applied:?}");
     // The account's rows are what it had and what is new.
     store.close().await;
-    assert!(!rawscan::holds(&file(dir.path()), "between") && rawscan::holds(&file(dir.path()), "kept"));
+    assert!(rawscan::holds(&file(dir.path()), "between") && rawscan::holds(&file(dir.path()), "kept"));
+}
+
+#[tokio::test]
+async fn an_erasure_that_is_seen_only_as_a_mark_is_carried_out_first() {
+    for later in [
+        |erased| Standing::Active { erased },
+        |erased| Standing::Removed { at: UnixMs(BASE.0 + 1), upto: Some(at_seq(3)), erased },
+    ] {
+        let (dir, a) = (tempfile::tempdir().unwrap(), account("demo.a"));
+        let store = open_in_small_steps(dir.path(), 2);
+        store.apply(batch(0, vec![delivery(1, &filled("demo.a", 1, "secret"))])).await.unwrap();
+        let mark = |at: UnixMs, seq| Some(ErasedMark { at, upto: at_seq(seq) });
+        set(&store, &a, later(mark(BASE, 2))).await;
+        until_erased(&store, &a).await;
+        let rest =
+            vec![delivery(2, &filled("demo.a", 2, "secret")), delivery(3, &filled("demo.a", 1, "new"))];
+        let applied = store.apply(batch(1, rest)).await.unwrap();
+        assert!(matches!(applied.deliveries[0].outcome, DeliveryOutcome::Discarded { .. }), "{applied:?}");
+        let found = store.read(contents).await.unwrap();
+        assert_eq!((of(&found, &a), found.totals.discarded), ((6, 2, 6), 1));
+        assert_eq!(found.accounts[0].standing, later(mark(BASE, 2)));
+        let due = store.read(|query| query.purges()).await.unwrap();
+        assert_eq!((due[0].upto, due[0].since), (at_seq(2), BASE));
+        // The same mark again does nothing; an entry without it does not take it away; a later one erases again.
+        set(&store, &a, later(mark(BASE, 2))).await;
+        set(&store, &a, later(None)).await;
+        let found = store.read(contents).await.unwrap();
+        assert_eq!((of(&found, &a).0, found.accounts[0].standing), (6, later(mark(BASE, 2))));
+        let then = UnixMs(BASE.0 + 2);
+        set(&store, &a, later(mark(then, 3))).await;
+        let asked = a.clone();
+        eventually(SOON, "it is erased again", async || {
+            let asked = asked.clone();
+            store.read(move |query| query.is_erased(&asked, then)).await.unwrap().then_some(())
+        })
+        .await;
+        assert_eq!(store.read(contents).await.unwrap().records, []);
+        store.close().await;
+        assert!(!rawscan::holds(&file(dir.path()), "secret"));
+    }
+}
+
+#[tokio::test]
+async fn what_knows_nothing_of_an_erasure_does_not_undo_it() {
+    let (dir, a) = (tempfile::tempdir().unwrap(), account("demo.a"));
+    let store = open(dir.path());
+    set(&store, &a, ERASED).await;
+    let older = Some(ErasedMark { at: UnixMs(BASE.0 - 1), upto: at_seq(1) });
+    for standing in [
+        Standing::default(),
+        Standing::Active { erased: older },
+        Standing::Removed { at: UnixMs(i64::MAX), upto: Some(at_seq(9)), erased: None },
+    ] {
+        set(&store, &a, standing).await;
+        let asked = a.clone();
+        assert_eq!(store.read(move |query| query.standing(&asked)).await.unwrap(), ERASED);
+    }
+    let applied = store.apply(batch(0, vec![delivery(1, &filled("demo.a", 1, "secret"))])).await.unwrap();
+    assert!(matches!(applied.deliveries[0].outcome, DeliveryOutcome::Discarded { .. }), "{applied:?}");
+}
+
+#[tokio::test]
+async fn what_is_due_in_a_former_life_of_the_stream_stays_due_in_the_next() {
+    let (dir, a) = (tempfile::tempdir().unwrap(), account("demo.a"));
+    let store = open(dir.path());
+    store.apply(batch(0, vec![delivery(1, &filled("demo.a", 1, "old"))])).await.unwrap();
+    set(&store, &a, ERASED).await;
+    let next = Position { incarnation: STREAM + 1, seq: 0 };
+    let due = async |next| {
+        store.edit(vec![Edit::Purged(account("demo.a"), next)]).await.unwrap();
+        store.read(|query| query.purges()).await.unwrap().first().map(|row| row.upto)
+    };
+    assert_eq!(due(next).await, Some(at_seq(1)));
+    store.apply(again(vec![delivery(7, &filled("demo.b", 1, "other"))])).await.unwrap();
+    assert_eq!(due(next).await, Some(Position { seq: 7, ..next }));
+    assert_eq!(due(Position { seq: 7, ..next }).await, None);
 }
 
 #[tokio::test]
@@ -226,10 +309,10 @@ async fn an_erased_account_that_is_added_again_begins_anew() {
     set(&store, &a, ERASED).await;
     store.apply(batch(2, vec![delivery(3, &filled("demo.a", 9, "old"))])).await.unwrap();
     let purges = store.read(|query| query.purges()).await.unwrap();
-    assert_eq!(purges, [(a.clone(), Position { incarnation: STREAM, seq: 3 })]);
+    assert_eq!(purges, [PurgeRow { account: a.clone(), upto: at_seq(3), since: BASE }]);
     until_erased(&store, &a).await;
-    let not_before = Some(Position { incarnation: STREAM, seq: 4 });
-    set(&store, &a, Standing::Active { not_before }).await;
+    let erased = Some(ErasedMark { at: BASE, upto: at_seq(4) });
+    set(&store, &a, Standing::Active { erased }).await;
     let rest = vec![delivery(4, &filled("demo.a", 10, "old")), delivery(5, &filled("demo.a", 1, "new"))];
     store.apply(batch(3, rest)).await.unwrap();
     let found = store.read(contents).await.unwrap();
@@ -238,7 +321,7 @@ async fn an_erased_account_that_is_added_again_begins_anew() {
     // What was late belongs to what was erased, and what is due is due until it was done that far.
     let done = |seq| vec![Edit::Purged(a.clone(), Position { incarnation: STREAM, seq })];
     store.edit(done(3)).await.unwrap();
-    assert_eq!(store.read(|query| query.purges()).await.unwrap()[0].1.seq, 4);
+    assert_eq!(store.read(|query| query.purges()).await.unwrap()[0].upto.seq, 4);
     store.edit(done(4)).await.unwrap();
     assert_eq!(store.read(|query| query.purges()).await.unwrap(), []);
     store.close().await;
@@ -274,14 +357,18 @@ async fn a_store_of_the_first_format_is_taken_over_with_its_trimmed_log() {
     changes.remove(1).unwrap();
     changes.remove(2).unwrap();
     drop(changes);
-    txn.delete_table(TableDefinition::<&str, (u8, i64, u64, u64)>::new("standings-1")).unwrap();
+    txn.delete_table(TableDefinition::<&str, (u8, i64, u64, u64, i64, u64, u64)>::new("standings-1"))
+        .unwrap();
     txn.delete_table(TableDefinition::<(u32, &str), ()>::new("erasing-1")).unwrap();
     txn.delete_table(TableDefinition::<(&str, u128), (i64, bool)>::new("erasures-1")).unwrap();
     txn.commit().unwrap();
     database.close().unwrap();
     let at_rest = Query::open_at_rest(&file(dir.path())).unwrap();
     assert_eq!(contents(&at_rest).unwrap().records.len(), 12);
-    assert_eq!((at_rest.standing(&a).unwrap(), at_rest.is_erased(&a).unwrap()), (Standing::default(), false));
+    assert_eq!(
+        (at_rest.standing(&a).unwrap(), at_rest.is_erased(&a, BASE).unwrap()),
+        (Standing::default(), false)
+    );
     drop(at_rest);
     let store = open(dir.path());
     assert_eq!(store.read(|query| query.change_bounds()).await.unwrap().oldest, 3);

@@ -19,8 +19,8 @@ use served::{Served, body, filled, request};
 use snapfleet_master::accounts::Configured;
 use snapfleet_master::cli::sentence;
 use snapfleet_protocol::{
-    AccountConfig, AccountEntry, AccountHealth, AccountState, Heartbeat, InstanceId, LeftBehind, UnixMs,
-    WorkerId,
+    AccountConfig, AccountEntry, AccountHealth, AccountState, Ended, Heartbeat, InstanceId, LeftBehind,
+    UnixMs, WorkerId,
 };
 use snapfleet_testkit::sample;
 
@@ -164,6 +164,13 @@ async fn status_names_every_problem_with_what_helps() {
     let capture = json!({ "accounts": 2, "capturing": 1, "starting": 1, "unwell": 0, "unassigned": 0, "paused": 0, "unknown": 0 });
     assert_eq!(status["capture"], capture);
     assert_eq!(served.get("/healthz").await, json!({ "status": "ok" }));
+    served.live.note(|moment| moment.broker.copies_few = Some(1));
+    let status = served.get("/api/v1/status").await;
+    assert_eq!(
+        (codes(&status), &status["problems"][0]["detail"]),
+        (vec!["copies_few".to_owned()], &json!("1"))
+    );
+    served.live.note(|moment| moment.broker.copies_few = None);
 
     served.deliver(batches::garbage(3, "snapshot.demo.a")).await;
     let lost = health("demo.c", AccountState::LoggedOut, Some("shows the login form"));
@@ -183,6 +190,9 @@ async fn status_names_every_problem_with_what_helps() {
             "dead_letters"
         ]
     );
+    let (code, health) = served.ask("/healthz").await;
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(health["reasons"][0].as_str().unwrap().contains("stream is full"), "{health}");
     let unwell = &status["problems"][3];
     assert_eq!((&unwell["account"], &unwell["state"]), (&json!("demo.c"), &json!("logged_out")));
     assert_eq!(
@@ -291,4 +301,23 @@ async fn ids_with_anything_in_them_are_reached_and_hostile_text_stays_text() {
             assert!(!text.contains(forbidden), "{script} uses {forbidden}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_account_is_being_erased_until_its_rows_are_gone() {
+    let served = Served::start();
+    let id = sample::account("demo.gone");
+    let entry = AccountEntry::Erased(Ended { at: UnixMs(7), upto: None, erased: None });
+    served.live.note(|moment| {
+        moment.accounts.note(id.clone(), Configured { revision: 1, changed_at: None, entry });
+        moment.accounts.note_complete();
+        moment.endings.erasing.insert(id.clone());
+    });
+    let shown = async || {
+        let page = served.get("/api/v1/accounts?removed=true").await;
+        (page["items"][0]["state"].clone(), page["items"][0]["since"].clone())
+    };
+    assert_eq!(shown().await, (json!("erasing"), json!(7)));
+    served.live.note(|moment| moment.endings.erasing.clear());
+    assert_eq!(shown().await, (json!("erased"), json!(7)));
 }

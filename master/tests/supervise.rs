@@ -8,6 +8,7 @@
 mod running;
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use running::Running;
 use serde_json::Value;
 use snapfleet_master::api::Live;
-use snapfleet_master::supervise::{Supervisor, WorkersConfig};
+use snapfleet_master::supervise::{SupervisedState, Supervisor, WorkersConfig};
 use snapfleet_testkit::process::binary;
 use snapfleet_testkit::{TestBroker, eventually, workspace};
 use tempfile::TempDir;
@@ -257,6 +258,68 @@ async fn a_killed_master_leaves_no_worker_and_its_follower_waits_for_those_that_
         gone(before, SOON).await;
         assert_eq!(next.worker(number).await.unwrap()["failed_starts"], 0);
     }
+}
+
+#[tokio::test]
+async fn a_worker_of_a_master_before_that_hangs_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"trap '' TERM; echo >>"$state/starts"; for i in $(seq 600); do sleep 0.1; done"#;
+    let limit = Duration::from_secs(2);
+    let config = |program: PathBuf| WorkersConfig {
+        count: 1,
+        program,
+        dir: dir.path().join("workers"),
+        args: Vec::new(),
+        host: "here".to_owned(),
+        nats_url: String::new(),
+        nats_password: String::new(),
+        stop_timeout: limit,
+    };
+    // What a master leaves behind that was killed: a worker that leads a group of its own.
+    let state = dir.path().canonicalize().unwrap().join("workers/worker-1");
+    std::fs::create_dir_all(&state).unwrap();
+    let leave = |id: &str| {
+        let mut command = Command::new(program(dir.path(), script));
+        command.arg("run").arg("--state-dir").arg(&state).args(["--worker-id", id]).process_group(0);
+        command.spawn().unwrap()
+    };
+    let mut hanging = leave("here-1");
+    assert_eq!(starts(&dir, 1).await, 1);
+    let (live, shutdown) = (Live::default(), CancellationToken::new());
+    let began = Instant::now();
+    let supervisor = Supervisor::start(config(program(dir.path(), script)), &live, &shutdown).unwrap();
+    let worker = || live.moment().supervised["worker-1"].clone();
+    eventually(SOON, "the one that is waited for is shown", async || {
+        (worker().pid == Some(hanging.id())).then_some(())
+    })
+    .await;
+    assert_eq!(worker().state, SupervisedState::Waiting);
+    assert_eq!(starts(&dir, 2).await, 2);
+    assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&hanging.wait().unwrap()), Some(9));
+    assert_ne!(worker().pid, Some(hanging.id()));
+    shutdown.cancel();
+    supervisor.ended().await;
+}
+
+#[tokio::test]
+async fn an_order_that_was_not_taken_up_is_not_carried_out_later() {
+    let dir = tempfile::tempdir().unwrap();
+    // It takes longer to stop than an order waits.
+    let script = r#"trap 'sleep 4; exit 0' TERM; touch "$state/begun"; while :; do sleep 0.1; done"#;
+    let master = start(dir.path(), 1, script);
+    let first = master.runs(1, None, SOON).await;
+    let begun = dir.path().join("workers/worker-1/begun");
+    eventually(SOON, "the script has begun", async || begun.exists().then_some(())).await;
+    master.says(&["workers", "restart", "worker-1"]);
+    let refused = master.cli(&["workers", "stop", "worker-1"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("about to stop"), "{said}");
+    let next = master.runs(1, Some(first), SOON).await;
+    // Orders are taken in turn: when this one is answered, the other one has had its turn.
+    master.says(&["workers", "start", "worker-1"]);
+    let worker = master.worker(1).await.unwrap();
+    assert_eq!((worker["pid"].as_u64(), &worker["state"]), (Some(next), &"starting".into()), "{worker}");
 }
 
 /// The real worker with its real browser: what it is started with must be what it takes.

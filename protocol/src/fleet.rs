@@ -50,13 +50,39 @@ impl AccountEntry {
             _ => None,
         }
     }
+
+    /// When the account was last erased, whatever it is now.
+    #[must_use]
+    pub fn erased_at(&self) -> Option<UnixMs> {
+        match self {
+            AccountEntry::Active(config) | AccountEntry::Paused(config) => config.erased.map(|mark| mark.at),
+            AccountEntry::Removed(ended) => ended.erased.map(|mark| mark.at),
+            AccountEntry::Erased(ended) => Some(ended.at),
+        }
+    }
 }
 
 /// The end of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// When, by the master's clock.
+    /// When, by the master's clock; later than every earlier erasure of the account.
     pub at: UnixMs,
+    /// The end of the stream of snapshots then: of a removed account what came up to there is taken in, nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upto: Option<StreamPoint>,
+    /// An erasure before this end, which whoever has not carried it out yet still does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Erased>,
+}
+
+/// The mark of an erasure, which an account keeps when it is added again: everything of it up to there is to be deleted
+/// wherever it still is, and is not taken in any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erased {
+    /// When, by the master's clock. Of two erasures of an account the later has the larger one.
+    pub at: UnixMs,
+    /// The end of the stream of snapshots when the account was added again.
+    pub upto: StreamPoint,
 }
 
 /// An account's settings.
@@ -73,9 +99,9 @@ pub struct AccountConfig {
     /// (`snapfleet-worker seal`), so that only workers can read it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
-    /// Snapshots up to here are not taken in: the account ended once, and was added again later.
+    /// The account was erased once, and added again later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<StreamPoint>,
+    pub erased: Option<Erased>,
 }
 
 fn default_interval_s() -> u64 {
@@ -88,7 +114,7 @@ impl Default for AccountConfig {
             interval_s: INTERVAL_S_DEFAULT,
             labels: BTreeMap::new(),
             settings: BTreeMap::new(),
-            not_before: None,
+            erased: None,
         }
     }
 }
@@ -101,7 +127,7 @@ impl fmt::Debug for AccountConfig {
             .field("interval_s", &self.interval_s)
             .field("labels", &self.labels)
             .field("settings", &settings)
-            .field("not_before", &self.not_before)
+            .field("erased", &self.erased)
             .finish()
     }
 }
@@ -247,11 +273,16 @@ mod tests {
             json,
             serde_json::json!({ "state": "paused", "interval_s": 30, "settings": { "a": "b" } })
         );
-        for entry in [
-            AccountEntry::Active(config),
-            AccountEntry::Removed(Ended { at: UnixMs(5) }),
-            AccountEntry::Erased(Ended { at: UnixMs(6) }),
+        let upto = StreamPoint { incarnation: 1, seq: 2 };
+        let erased = Some(Erased { at: UnixMs(4), upto });
+        for (entry, erased_at) in [
+            (AccountEntry::Active(config.clone()), None),
+            (AccountEntry::Paused(AccountConfig { erased, ..config }), Some(UnixMs(4))),
+            (AccountEntry::Removed(Ended { at: UnixMs(5), upto: Some(upto), erased }), Some(UnixMs(4))),
+            (AccountEntry::Removed(Ended { at: UnixMs(5), upto: None, erased: None }), None),
+            (AccountEntry::Erased(Ended { at: UnixMs(6), upto: None, erased }), Some(UnixMs(6))),
         ] {
+            assert_eq!(entry.erased_at(), erased_at);
             let json = serde_json::to_string(&entry).unwrap();
             assert_eq!(serde_json::from_str::<AccountEntry>(&json).unwrap(), entry);
         }

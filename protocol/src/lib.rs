@@ -22,7 +22,7 @@ pub use account::{AccountId, AccountName, IdError, InstanceId, PlatformName, Rea
 pub use codec::{DecodeError, EncodeError, decode_snapshot, encode_snapshot};
 pub use erasure::{Erasure, Erasures, PersonHash, PersonHashError};
 pub use fleet::{
-    AccountConfig, AccountEntry, Command, CommandAnswer, ConfigError, Ended, Lease, ReaderPosition,
+    AccountConfig, AccountEntry, Command, CommandAnswer, ConfigError, Ended, Erased, Lease, ReaderPosition,
     StreamPoint,
 };
 pub use heartbeat::{AccountHealth, AccountState, Heartbeat, HeldAccounts, LeftBehind};

@@ -15,6 +15,8 @@ pub const ACCOUNTS_BUCKET: &str = "accounts";
 pub const ACCOUNTS_STREAM: &str = "KV_accounts";
 /// What the subjects of [`ACCOUNTS_BUCKET`] begin with.
 pub const ACCOUNTS_PREFIX: &str = "$KV.accounts.";
+/// How many writes of an account's entry its bucket keeps.
+pub const ACCOUNTS_HISTORY: i64 = 5;
 /// The bucket of leases: [`crate::Lease`], one key for each account that was ever held.
 pub const LEASES_BUCKET: &str = "leases";
 /// The stream behind [`LEASES_BUCKET`].

@@ -143,7 +143,9 @@ impl Machine {
                 self.stop(unit);
                 self.start(unit);
             }),
-            ["systemctl", "stop", units @ ..] => units.iter().for_each(|unit| self.stop(unit)),
+            ["systemctl", "stop", units @ ..] | ["systemctl", "disable", "--now", units @ ..] => {
+                units.iter().for_each(|unit| self.stop(unit))
+            }
             _ => drop(self.shell(command)),
         }
     }
@@ -319,6 +321,7 @@ fn every_block_is_one_that_a_test_follows() {
 fn systemd_takes_the_units() {
     let mut machine = Machine::new(&[]);
     machine.install();
+    machine.type_in(&commands("Workers that the master starts", 0)[1]);
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         eprintln!("skipped: there is no systemd-analyze");
         return;
@@ -362,6 +365,26 @@ async fn one_machine_becomes_several_hosts_is_upgraded_and_backed_up() {
     for unit in machine.running.keys().rev().cloned().collect::<Vec<_>>() {
         machine.stop(&unit);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_masters_own_workers_take_the_place_of_the_units() {
+    let mut machine = Machine::new(&[]);
+    machine.install();
+    commands("One machine", 0).iter().for_each(|command| machine.type_in(command));
+    machine.status_shows("two workers are online", |status| status["workers"]["online"] == 2).await;
+    machine.follow("Workers that the master starts");
+    let own = |status: &Value| {
+        let state_dirs = machine.root.path().join("state/master/workers");
+        status["workers"]["online"] == 2 && state_dirs.join("worker-2/worker.log").exists()
+    };
+    machine.status_shows("two workers of the master are online", own).await;
+    let listed = machine.shell("snapfleet-master workers");
+    assert!(listed.contains("worker-2") && listed.contains("0 of at most 40 accounts"), "{listed}");
+    machine.stop("snapfleet-master");
+    let left =
+        Command::new("pgrep").arg("-f").arg(machine.root.path().join("state/master")).output().unwrap();
+    assert!(left.stdout.is_empty(), "still running: {left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

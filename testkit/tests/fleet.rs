@@ -267,6 +267,56 @@ async fn a_worker_joins_and_leaves_and_only_what_must_moves() {
     here.assert_whole(simulated).await;
 }
 
+/// Sequences begin anew in a bucket that was deleted: those who hold accounts acquire them again, and nobody is robbed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_of_leases_that_was_made_anew_is_filled_by_those_who_hold() {
+    let simulated = Simulated { accounts: 12, records: 20, change_rate: 0.1, seed: 8, steps: 40 };
+    let mut here = Here::start(simulated, &["w1", "w2"]).await;
+    here.wait_for_holders(&["w1", "w2"]).await;
+    // So that sequences are high, and one holder's are higher than others'.
+    here.start_worker("w3");
+    let before = eventually(TAKEN_WITHIN, "the third has its share", async || {
+        let holders = here.wait_for_holders(&["w1", "w2", "w3"]).await;
+        (holders.values().filter(|worker| *worker == "w3").count() == 4).then_some(holders)
+    })
+    .await;
+    let config = BrokerConfig {
+        url: here.broker.url(),
+        user: "master".to_owned(),
+        password: TestBroker::password("master").to_owned(),
+        name: "test".to_owned(),
+    };
+    let master = Broker::connect(&config, &CancellationToken::new()).await.unwrap();
+    master.jetstream().delete_stream(snapfleet_protocol::stream::LEASES_STREAM).await.unwrap();
+    snapfleet_broker::ensure_streams(&master, 1).await.unwrap();
+    eventually(TAKEN_WITHIN, "every account has a lease again", async || {
+        (here.lease_sequences().await.len() == 12).then_some(())
+    })
+    .await;
+    assert_eq!(here.wait_for_holders(&["w1", "w2", "w3"]).await, before, "accounts have moved");
+    here.assert_whole(simulated).await;
+}
+
+/// What waits in the connection once delayed the heartbeat's ack until all was given up, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_to_publish_and_to_read_back_does_not_cost_the_leases() {
+    let simulated = Simulated { accounts: 100, records: 2_000, change_rate: 0.001, seed: 9, steps: 30 };
+    let mut here = Here::start(simulated, &["w1"]).await;
+    here.wait_for_holders(&["w1"]).await;
+    here.broker.kill();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    here.broker.restart();
+    here.wait_for_holders(&["w1"]).await;
+    let doubts = |here: &Here| here.fleet.workers["w1"].log().matches("the lease is in doubt").count();
+    // Both starts of the worker are in one log.
+    let by_outage = doubts(&here);
+    here.worker("w1").kill();
+    here.start_worker("w1");
+    here.wait_for_holders(&["w1"]).await;
+    here.assert_whole(simulated).await;
+    assert_eq!((by_outage, doubts(&here)), (100, 100), "leases were lost by the worker's own traffic");
+}
+
 impl Here {
     /// Under which sequence the lease of each account was last written.
     async fn lease_sequences(&self) -> BTreeMap<String, u64> {

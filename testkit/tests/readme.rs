@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use snapfleet_testkit::process::binary;
 use snapfleet_testkit::system::{Setup, System};
-use snapfleet_testkit::{TestBroker, workspace};
+use snapfleet_testkit::{TestBroker, eventually, workspace};
 
 /// The fenced blocks of a file, in order, each with its language.
 fn blocks(file: &str) -> Vec<(String, String)> {
@@ -77,10 +77,15 @@ async fn the_commands_that_look_into_it_work_as_written() {
         eprintln!("SKIPPED: no nats CLI (go install github.com/nats-io/natscli/nats@v0.5.0)");
         return;
     }
-    let setup = Setup { workers: vec![vec!["shop-a"]], events_per_minute: 240.0, ..Setup::default() };
+    let setup = Setup { workers: vec![vec!["shop-a"]], events_per_minute: 600.0, ..Setup::default() };
     let system = System::start(TestBroker::start(), setup).await;
     system.wait_for_first_records(Duration::from_secs(60)).await;
-    let status = system.api("status").await;
+    // More than a page of `nats stream view`, which then asks whether to go on.
+    let status = eventually(Duration::from_secs(60), "more than 25 snapshots are stored", async || {
+        let status = system.api("status").await;
+        (status["sync"]["received"].as_u64()? > 30).then_some(status)
+    })
+    .await;
     let instance = status["workers"]["list"][0]["instance"].as_str().unwrap().to_owned();
 
     let programs = binary("snapfleet-master").parent().unwrap().display().to_string();
@@ -113,4 +118,45 @@ async fn the_commands_that_look_into_it_work_as_written() {
         ran += 1;
     }
     assert!(ran >= 10, "only {ran} commands were found in README.md");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_that_change_accounts_work_in_their_order_as_written() {
+    let setup =
+        Setup { workers: vec![vec!["shop-a", "shop-b"]], events_per_minute: 60.0, ..Setup::default() };
+    let system = System::start(TestBroker::start(), setup).await;
+    system.wait_for_first_records(Duration::from_secs(60)).await;
+    let site = system.demo_settings("shop-a", "demo-secret");
+    let programs = binary("snapfleet-master").parent().unwrap().display().to_string();
+    let here = |command: &str| {
+        let command = command.replace("fleet.key", &system.dir().join("worker-0.key").display().to_string());
+        let command =
+            command.replace("accounts.csv", &system.dir().join("accounts.csv").display().to_string());
+        command.replace("http://127.0.0.1:8090", site["base_url"].as_str().unwrap())
+    };
+    std::fs::write(
+        system.dir().join("accounts.csv"),
+        "id,interval_s,setting.base_url\ndemo.shop-z,30,http://x\n",
+    )
+    .unwrap();
+    let commands: Vec<String> = commands("sealed=").iter().map(|command| here(command)).collect();
+    let prelude = format!(
+        "export SNAPFLEET_URL={} PASSWORD=demo-secret PATH={programs}:$PATH\n{}",
+        system.master_url(),
+        commands[0]
+    );
+    let terminal = Terminal { prelude, dir: system.dir().to_owned() };
+    // The account is there already; README adds it.
+    terminal.run("snapfleet-master accounts remove demo.shop-a");
+    for command in &commands[1..] {
+        if command.contains(" sync ") {
+            eventually(Duration::from_secs(40), "the account is captured", async || {
+                (system.api("accounts/demo.shop-a").await["state"] == "capturing").then_some(())
+            })
+            .await;
+        }
+        terminal.run(command);
+    }
+    assert!(commands.len() >= 10, "only {} commands were found in README.md", commands.len());
+    assert_eq!(system.api("accounts/demo.shop-a").await["state"], "erased");
 }

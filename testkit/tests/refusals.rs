@@ -111,9 +111,15 @@ async fn two_workers_with_one_id_are_refused_but_a_restart_is_not() {
     let same_state = run(named("one")).await;
     assert_eq!(same_state.status.code(), Some(64));
     assert_refused(&same_state, &["state_dir", "its own"]);
+    // As by a copied disk: the folder names a start that still runs.
+    std::fs::create_dir(dir.path().join("copy")).unwrap();
+    for file in ["worker-id", "instance"] {
+        std::fs::copy(dir.path().join("one").join(file), dir.path().join("copy").join(file)).unwrap();
+    }
+    assert_refused(&run(named("copy")).await, &["twin", "--worker-id"]);
     one.kill();
     let mut again = Process::start(&mut named("one"), &log);
-    eventually(Duration::from_secs(4), "a restart starts at once", async || started(&mut again)).await;
+    eventually(Duration::from_secs(6), "a restart starts soon", async || started(&mut again)).await;
     again.kill();
     let mut elsewhere = Process::start(&mut named("two"), &dir.path().join("two.log"));
     eventually(Duration::from_secs(15), "so does one elsewhere, once the first is gone", async || {

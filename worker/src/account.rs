@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox::{Entry, Outbox};
-use crate::publish::{Grant, Publisher};
+use crate::publish::{Grant, Lanes, Publisher, Resume};
 use crate::roster::{Roster, now};
 use crate::steering::Helm;
 use crate::window::{self, Observed, Window};
@@ -90,6 +90,10 @@ pub struct AccountTask {
     pub grants: watch::Receiver<Option<Grant>>,
     /// What the pages show.
     pub sightings: mpsc::Receiver<Sighting>,
+    /// How many pages it has.
+    pub pages: usize,
+    /// How much this worker does at once.
+    pub lanes: Arc<Lanes>,
     /// What is asked of the account.
     pub asks: mpsc::Receiver<Ask>,
     /// Persons whose records are not taken in.
@@ -117,6 +121,8 @@ struct Account {
     task: AccountTask,
     window: Window,
     outbox: Option<Outbox>,
+    /// Writing the outbox anew has not made it much smaller.
+    outbox_dense: bool,
     /// What an earlier start left in the outbox, until the account is claimed.
     left: Vec<Entry>,
     /// The grant under which the account is claimed or held.
@@ -124,6 +130,8 @@ struct Account {
     publisher: Option<Publisher>,
     in_flight: Option<InFlight>,
     claiming: Option<Claiming>,
+    /// Where the stream stood when the account was last held: if it still does, the window need not be read back.
+    resume: Option<Resume>,
     claim_pause: Duration,
     /// When the next try to claim is due, where one is.
     claim_due: Option<Instant>,
@@ -168,11 +176,13 @@ impl Account {
             task,
             window: Window::default(),
             outbox,
+            outbox_dense: false,
             left,
             used: None,
             publisher: None,
             in_flight: None,
             claiming: None,
+            resume: None,
             claim_pause: CLAIM_PAUSE_MIN,
             claim_due: None,
             abandon: CancellationToken::new(),
@@ -245,6 +255,9 @@ impl Account {
         self.task.helm.held(None);
         self.abandon.cancel();
         self.abandon = CancellationToken::new();
+        if let Some(publisher) = &self.publisher {
+            self.resume = Some(publisher.resume());
+        }
         (self.used, self.publisher, self.trouble, self.claim_due) = (None, None, None, None);
         if let Some(claiming) = self.claiming.take() {
             claiming.abort();
@@ -335,7 +348,7 @@ impl Account {
     /// Once the pages have handed over what they have captured, publishes what is left, within a grace period. What
     /// stays is on disk for the next holder on this host.
     async fn wind_up(&mut self, ended: &Ended) {
-        if let Ended::Fenced(_) = ended {
+        if matches!(ended, Ended::Fenced(_)) || self.task.grants.borrow().is_none() {
             self.let_go();
         }
         self.task.released.cancel();

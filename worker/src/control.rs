@@ -2,14 +2,14 @@
 //! who it is and what it holds.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_nats::service::{Service, ServiceExt};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use snapfleet_broker::Broker;
 use snapfleet_protocol::{AccountId, Command, CommandAnswer, HeldAccounts, Topic};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Ask;
@@ -31,34 +31,31 @@ pub(crate) async fn listen(broker: Broker, account: AccountId, asks: mpsc::Sende
             return;
         }
     };
-    let mut waiting = JoinSet::new();
+    let waiting = Arc::new(Semaphore::new(WAITING_MAX));
     while let Some(request) = requests.next().await {
-        while waiting.try_join_next().is_some() {}
         let Some(reply) = request.reply else {
             tracing::warn!(account.id = %account, "a command without a reply subject is not carried out");
             continue;
         };
-        let client = broker.client().clone();
+        let place = Arc::clone(&waiting).try_acquire_owned().ok();
         let answer = match serde_json::from_slice::<Command>(&request.payload) {
-            Ok(_) if waiting.len() >= WAITING_MAX => {
-                Err("too many commands wait already: ask again later".to_owned())
-            }
+            Ok(_) if place.is_none() => Err("too many commands wait already: ask again later".to_owned()),
             Ok(command) => {
                 tracing::info!(account.id = %account, ?command, "command received");
                 let (answer, answered) = oneshot::channel();
                 let asked = asks.try_send(Ask { command, answer });
-                asked
-                    .map(|()| answered)
-                    .map_err(|_| "the account is being let go: ask again in a few seconds".to_owned())
+                let gone = "the account is being let go: ask again in a few seconds";
+                asked.map(|()| answered).map_err(|_| gone.to_owned())
             }
             Err(error) => Err(format!("the command cannot be read: {error}")),
         };
-        let account = account.clone();
-        waiting.spawn(async move {
+        // A task of its own, which outlives the listening: who asked is answered also when the account is let go.
+        let (client, account) = (broker.client().clone(), account.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let gone = || CommandAnswer::Refused { reason: "the account was let go meanwhile".to_owned() };
             let answer = match answer {
-                Ok(answered) => answered.await.unwrap_or_else(|_| CommandAnswer::Refused {
-                    reason: "the account was let go meanwhile".to_owned(),
-                }),
+                Ok(answered) => answered.await.unwrap_or_else(|_| gone()),
                 Err(reason) => CommandAnswer::Refused { reason },
             };
             tracing::info!(account.id = %account, ?answer, "command answered");

@@ -27,6 +27,7 @@ use crate::outbox;
 use heartbeat::Told;
 pub use identity::{Identity, IdentityError};
 use plan::{Candidate, Plan, Wanted};
+use take::TAKEN_PER_LOOK;
 use tenure::{Crew, Fate, Source, Tenure};
 use view::View;
 
@@ -36,6 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MOVE_AFTER: Duration = Duration::from_secs(2);
 /// An account of which a part died is taken anew after this.
 const ANEW_AFTER: Duration = Duration::from_secs(5);
+/// Accounts of which records were left behind that the heartbeat tells of: it is read by everybody twice a second.
+const LEFT_BEHIND_TOLD_MAX: usize = 100;
 /// How long letting everything go may take when the worker stops.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -60,6 +63,7 @@ struct Fleet {
     /// The gate's term, and since when.
     term: (u64, Instant),
     twin_since: Option<Instant>,
+    leases_anew_at: Option<Instant>,
     outboxes_due: bool,
     failing: bool,
 }
@@ -79,6 +83,7 @@ pub(crate) async fn run(task: FleetTask) -> Result<(), IdentityError> {
         started: Instant::now(),
         term: (0, Instant::now()),
         twin_since: None,
+        leases_anew_at: None,
         outboxes_due: true,
         failing: false,
     };
@@ -134,6 +139,12 @@ impl Fleet {
             }
         }
         self.check_twin()?;
+        if self.view.leases_anew_at != self.leases_anew_at {
+            self.leases_anew_at = self.view.leases_anew_at;
+            // Their sequences are of another bucket: as doubtful as after a lapse.
+            self.tenures.values_mut().for_each(|tenure| (tenure.lease_seq, tenure.term) = (0, 0));
+        }
+        self.outboxes_due |= std::mem::take(&mut self.view.erased);
         self.renew(term).await;
         self.end_unwanted();
         self.follow_plan();
@@ -164,29 +175,44 @@ impl Fleet {
         let doubtful = self.tenures.iter().filter(|(_, tenure)| tenure.term != term && tenure.fate.is_none());
         let (mut again, mut lost) = (Vec::new(), Vec::new());
         for (account, _) in doubtful {
-            match self.view.lease(account) {
-                Some(lease) if lease.instance == self.task.identity.instance => {
-                    again.push((account.clone(), self.view.lease_seq(account)));
+            match self.view.leases.get(account) {
+                // The bucket was made anew.
+                None => again.push((account.clone(), 0)),
+                Some(row)
+                    if row
+                        .lease
+                        .as_ref()
+                        .is_some_and(|lease| lease.instance == self.task.identity.instance) =>
+                {
+                    again.push((account.clone(), row.seq));
                 }
-                _ => lost.push(account.clone()),
-            }
-        }
-        for (account, acquired) in self.acquire(again).await {
-            let Some(tenure) = self.tenures.get_mut(&account) else { continue };
-            match acquired {
-                Ok((seq, lease)) => {
-                    tenure.granted_anew(&self.task.crew.gate, seq, term);
-                    self.view.note_own_lease(&account, seq, Some(lease));
-                    tracing::info!(account.id = %account, lease.seq = seq, "the lease is ours again");
-                }
-                Err(PublishError::Conflict(_)) => lost.push(account),
-                Err(error) => {
-                    tracing::warn!(account.id = %account, %error, "a lease cannot be taken again yet");
-                }
+                Some(_) => lost.push(account.clone()),
             }
         }
         for account in lost {
             self.lose(&account);
+        }
+        // In small parts, so that what was taken counts at once, and a lapse in between ends it.
+        for part in again.chunks(TAKEN_PER_LOOK) {
+            if !self.task.crew.gate.is_open_in(term) {
+                return;
+            }
+            for (account, acquired) in self.acquire(part.to_vec()).await {
+                self.renewed(&account, acquired, term);
+            }
+        }
+    }
+
+    fn renewed(&mut self, account: &AccountId, acquired: Result<(u64, Lease), PublishError>, term: u64) {
+        let Some(tenure) = self.tenures.get_mut(account) else { return };
+        match acquired {
+            Ok((seq, lease)) => {
+                tenure.granted_anew(&self.task.crew.gate, seq, term);
+                self.view.note_own_lease(account, seq, Some(lease));
+                tracing::info!(account.id = %account, lease.seq = seq, "the lease is ours again");
+            }
+            Err(PublishError::Conflict(_)) => self.lose(account),
+            Err(error) => tracing::warn!(account.id = %account, %error, "a lease cannot be taken again yet"),
         }
     }
 
@@ -328,7 +354,8 @@ impl Fleet {
                     Fate::TakeAnew
                 }
             };
-            if fate == Fate::GiveBack {
+            // Behind a closed gate a write would only wait; the lease is free once the heartbeat is gone.
+            if fate == Fate::GiveBack && self.task.crew.gate.is_open() {
                 back.push((account, tenure.lease_seq));
             }
         }
@@ -348,9 +375,21 @@ impl Fleet {
                 let entry = self.view.accounts.get(account);
                 matches!(entry, Some(AccountEntry::Erased(_)))
             };
-            outbox::left_behind(&self.task.crew.outbox_dir, &held, erased)
+            let erasures = |account: &AccountId| self.view.erasures(account);
+            let mut left = outbox::left_behind(&self.task.crew.outbox_dir, &held, erased, erasures);
+            if left.len() > LEFT_BEHIND_TOLD_MAX {
+                tracing::warn!(
+                    accounts = left.len(),
+                    told = LEFT_BEHIND_TOLD_MAX,
+                    "records of more accounts than are told are left behind"
+                );
+                left.truncate(LEFT_BEHIND_TOLD_MAX);
+            }
+            left
         });
+        let problems = self.task.crew.broker.problems();
         self.task.told.send_if_modified(|told| {
+            told.problems = problems;
             let changed =
                 told.pages != pages || left_behind.as_ref().is_some_and(|left| *left != told.left_behind);
             (told.pages, told.browser_bytes) = (pages, browser_bytes);

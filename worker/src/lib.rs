@@ -163,8 +163,8 @@ fn lock(state_dir: &Path) -> anyhow::Result<File> {
 /// # Errors
 /// Where the broker refuses us, or another running worker has our id; one line that names the remedy.
 pub async fn run(worker: Worker, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Worker { broker, identity, state_dir, source, key, _lock } = worker;
-    let broker = Broker::connect(&broker, &shutdown).await?;
+    let Worker { broker: config, identity, state_dir, source, key, _lock } = worker;
+    let broker = Broker::connect(&config, &shutdown).await?;
     check_access(&broker, &shutdown).await?;
     let browser = match &source {
         Source::Browser { browser, .. } => Some(browser.clone()),
@@ -188,18 +188,13 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) -> anyhow::Result<
         gate: gate.clone(),
         outbox_dir: state_dir.join("outbox"),
         source,
+        lanes: Arc::default(),
         key,
     });
     let (told_in, told) = watch::channel(Told::default());
     let heart = CancellationToken::new();
-    let beating = tokio::spawn(heartbeat::beat(
-        broker.clone(),
-        identity.clone(),
-        roster.clone(),
-        gate,
-        told,
-        heart.clone(),
-    ));
+    let beating = heartbeat::start(config, identity.clone(), (roster.clone(), gate), told, heart.clone())
+        .context("no thread for the heartbeat")?;
     let serving = tokio::spawn(control::serve(broker, identity.clone(), roster.clone(), heart.clone()));
     let task = FleetTask { identity, crew, told: told_in, stop: shutdown.clone() };
     let fleet = tokio::spawn(fleet::run(task));
@@ -215,10 +210,12 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) -> anyhow::Result<
         browser.close().await;
     }
     heart.cancel();
-    for ended in [beating.await, serving.await] {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a task of the worker died");
-        }
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the micro service's task died");
+    }
+    match tokio::task::spawn_blocking(move || beating.join()).await {
+        Ok(Ok(())) => {}
+        _ => tracing::error!("the heartbeat's thread died"),
     }
     tracing::info!("worker stopped; what the broker has not acked is kept for its next start");
     Ok(result??)

@@ -5,15 +5,19 @@
 //! It is not synced to the disk: it outlives the process, not a power cut.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use snapfleet_protocol::{AccountId, LeftBehind, Record, UnixMs};
+use snapfleet_protocol::{AccountId, Erasures, LeftBehind, Record, UnixMs};
 
 /// The largest file of one account, in bytes. Beyond it records are kept in memory alone, and that is told.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Records of one entry of a file that is written anew.
+const ENTRY_RECORDS: usize = 2_000;
 /// The largest entry that is read back, in bytes; a larger length is a torn or foreign file.
 const ENTRY_BYTES_MAX: u32 = 48 * 1024 * 1024;
 
@@ -84,9 +88,10 @@ impl Outbox {
     pub fn open(dir: &Path, account: &AccountId) -> Result<(Self, Vec<Entry>), OutboxError> {
         let path = dir.join(format!("{account}.outbox"));
         let failed = |error| OutboxError::File { path: path.clone(), error };
-        std::fs::create_dir_all(dir).map_err(failed)?;
+        // It holds what people wrote: nobody else's to read.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = file.map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -131,18 +136,28 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts one entry in the place of all that the file holds, in one step: a kill leaves the old file or the new.
+    /// Puts these entries in the place of all that the file holds, in one step: a kill leaves the old file or the new.
     ///
     /// # Errors
     /// [`OutboxError`]; the file is then as it was.
-    pub fn replace(&mut self, entry: &Entry) -> Result<(), OutboxError> {
+    pub fn rewrite(&mut self, entries: &[Entry]) -> Result<(), OutboxError> {
         let fresh_path = self.path.with_extension("outbox.new");
         let failed = |error| OutboxError::File { path: fresh_path.clone(), error };
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh_path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh_path);
         let file = file.map_err(failed)?;
         file.try_lock().map_err(|error| failed(error.into()))?;
         let mut fresh = Self { file, path: fresh_path.clone(), bytes: 0, broken: false };
-        fresh.append(entry)?;
+        for entry in entries {
+            for records in entry.records.chunks(ENTRY_RECORDS) {
+                fresh.append(&Entry { records: records.to_vec(), ..*entry })?;
+            }
+        }
         std::fs::rename(&fresh_path, &self.path).map_err(failed)?;
         (self.file, self.bytes, self.broken) = (fresh.file, fresh.bytes, false);
         Ok(())
@@ -173,6 +188,7 @@ pub fn left_behind(
     dir: &Path,
     held: &BTreeSet<AccountId>,
     erased: impl Fn(&AccountId) -> bool,
+    erasures: impl Fn(&AccountId) -> Arc<Erasures>,
 ) -> Vec<LeftBehind> {
     let mut left = Vec::new();
     for file in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -192,7 +208,12 @@ pub fn left_behind(
             continue;
         }
         match Outbox::open(dir, &account) {
-            Ok((_, entries)) => {
+            Ok((mut outbox, mut entries)) => {
+                if forget(&mut entries, &erasures(&account))
+                    && let Err(error) = outbox.rewrite(&entries)
+                {
+                    tracing::error!(account.id = %account, %error, "an erased person's records stay in an outbox");
+                }
                 let records = entries.iter().map(|entry| entry.records.len() as u64).sum();
                 if records > 0 {
                     left.push(LeftBehind { account, records });
@@ -206,6 +227,15 @@ pub fn left_behind(
     }
     left.sort_by(|a, b| a.account.cmp(&b.account));
     left
+}
+
+/// Leaves out what was erased; whether that was anything.
+fn forget(entries: &mut [Entry], erasures: &Erasures) -> bool {
+    let before: usize = entries.iter().map(|entry| entry.records.len()).sum();
+    for entry in &mut *entries {
+        entry.records.retain(|record| erasures.covering(record).is_none());
+    }
+    before > entries.iter().map(|entry| entry.records.len()).sum()
 }
 
 /// Reads the whole entries, and where the last of them ends.
@@ -253,7 +283,7 @@ mod tests {
         drop(outbox);
         let (mut outbox, entries) = Outbox::open(dir.path(), &account).unwrap();
         assert_eq!(entries, [entry(1), entry(2), entry(3)]);
-        outbox.replace(&entry(4)).unwrap();
+        outbox.rewrite(&[entry(4)]).unwrap();
         outbox.append(&entry(5)).unwrap();
         drop(outbox);
         let (mut outbox, entries) = Outbox::open(dir.path(), &account).unwrap();

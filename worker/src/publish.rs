@@ -7,6 +7,7 @@
 
 mod history;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use snapfleet_protocol::{
     AccountId, InstanceId, Record, Snapshot, SnapshotId, SnapshotKind, Topic, UnixMs, WireVersion,
     decode_snapshot, encode_snapshot,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::gate::Gate;
@@ -30,6 +31,10 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 const TROUBLE_AFTER_ATTEMPTS: u32 = 3;
 /// Room for a message's headers within the broker's limit, in bytes.
 const HEADERS_BYTES: usize = 2 * 1024;
+/// Windows of a worker's accounts that are read back at once: each takes up to 8 MiB of the connection.
+const CLAIMS_AT_ONCE: usize = 8;
+/// Snapshots of a worker on their way at once, in KiB; one that is larger goes alone.
+const KIB_IN_FLIGHT: u32 = 8 * 1024;
 /// The most records in one message, before its size is looked at.
 pub const RECORDS_PER_MESSAGE: usize = 4_000;
 
@@ -95,9 +100,34 @@ impl Grant {
     }
 }
 
+/// How much all accounts of a worker do at once: what waits in the connection delays the heartbeat's ack.
+#[derive(Debug)]
+pub struct Lanes {
+    /// Windows that are being read back.
+    claims: Semaphore,
+    /// KiB of snapshots that are on their way.
+    kib: Semaphore,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self { claims: Semaphore::new(CLAIMS_AT_ONCE), kib: Semaphore::new(KIB_IN_FLIGHT as usize) }
+    }
+}
+
+/// Where an account's subject stood when its holder last published: its last message, and how full it was.
+#[derive(Debug, Clone, Copy)]
+pub struct Resume {
+    last: u64,
+    epoch: u64,
+    full_bytes: Option<usize>,
+    delta_bytes: usize,
+}
+
 /// Publishes one account's snapshots within one term.
 #[derive(Debug)]
 pub struct Publisher {
+    lanes: Arc<Lanes>,
     /// Why nothing goes through, once it has not for a few tries.
     trouble: watch::Sender<Option<String>>,
     grant: Grant,
@@ -124,12 +154,14 @@ impl Publisher {
         broker: &Broker,
         account: &AccountId,
         instance: &InstanceId,
-        grant: Grant,
+        (grant, lanes): (Grant, &Arc<Lanes>),
         now: UnixMs,
         mut restore: impl FnMut(Record, UnixMs),
     ) -> Result<(Self, u64), ClaimError> {
         let subject = Topic::Snapshot.subject(account);
         let mut history = History::default();
+        // Closed never; without a permit it would only be more at once.
+        let _lane = lanes.claims.acquire().await.ok();
         read_on(broker, &subject, &mut history, &mut restore).await?;
         let epoch = history.epoch.checked_add(1).ok_or(ClaimError::NoHigherEpoch(history.epoch))?;
         let epoch = epoch.max(grant.lease_seq);
@@ -138,6 +170,7 @@ impl Publisher {
         }
         let mut publisher = Self {
             trouble: watch::channel(None).0,
+            lanes: Arc::clone(lanes),
             grant,
             account: account.clone(),
             instance: instance.clone(),
@@ -157,6 +190,54 @@ impl Publisher {
             Err(error) => return Err(error.into()),
         }
         Ok((publisher, history.data_epoch))
+    }
+
+    /// Claims the account anew without reading anything back, if nobody has published since `resume`; `None` where
+    /// somebody has, or that cannot be told: then the window is to be read back.
+    ///
+    /// # Errors
+    /// [`ClaimError`], as for [`Publisher::claim`].
+    pub async fn claim_again(
+        broker: &Broker,
+        account: &AccountId,
+        instance: &InstanceId,
+        (grant, lanes): (Grant, &Arc<Lanes>),
+        now: UnixMs,
+        resume: Resume,
+    ) -> Result<Option<Self>, ClaimError> {
+        let Some(epoch) = resume.epoch.checked_add(1) else { return Ok(None) };
+        let epoch = epoch.max(grant.lease_seq);
+        if !grant.holds() {
+            return Err(ClaimError::InDoubt);
+        }
+        let Resume { last, full_bytes, delta_bytes, .. } = resume;
+        let mut publisher = Self {
+            lanes: Arc::clone(lanes),
+            trouble: watch::channel(None).0,
+            grant,
+            account: account.clone(),
+            instance: instance.clone(),
+            epoch,
+            seq: 0,
+            last,
+            full_bytes,
+            delta_bytes,
+        };
+        let claim = publisher.message(SnapshotKind::Claim, 1, 1, now, Vec::new());
+        let (_, mut message) = claim.map_err(|error| PublishError::Failed(error.to_string()))?;
+        message.expected_last = Some(last);
+        match publish(broker, &message).await {
+            Ok(ack) if !ack.duplicate => publisher.last = ack.seq,
+            _ => return Ok(None),
+        }
+        Ok(Some(publisher))
+    }
+
+    /// Where the subject stands now, for [`Publisher::claim_again`].
+    #[must_use]
+    pub fn resume(&self) -> Resume {
+        let Self { last, epoch, full_bytes, delta_bytes, .. } = *self;
+        Resume { last, epoch, full_bytes, delta_bytes }
     }
 
     /// Whether the subject's newest message is our claim, whose ack was lost.
@@ -349,13 +430,18 @@ impl Publisher {
             return Outcome::Acked { seq: self.last };
         };
         messages[0].expected_last = Some(self.last);
+        let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(KIB_IN_FLIGHT).min(KIB_IN_FLIGHT);
         let mut pause = RETRY_PAUSE_MIN;
         for attempt in 1_u32.. {
             if !self.grant.holds() {
                 return Outcome::Stopped;
             }
             let answer = tokio::select! {
-                answer = self.attempt(broker, &messages) => answer,
+                answer = async {
+                    let _lane = self.lanes.kib.acquire_many(kib).await.ok();
+                    self.attempt(broker, &messages).await
+                } => answer,
                 () = stop.cancelled() => return Outcome::Stopped,
             };
             match answer {

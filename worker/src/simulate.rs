@@ -297,7 +297,7 @@ mod tests {
         let task = tokio::spawn(run(account, settings, interval, sender, helm.steering(), stop.clone()));
         let nothing = tokio::time::timeout(Duration::from_secs(300), sightings.recv()).await;
         assert!(nothing.is_err(), "{nothing:?}");
-        helm.held(Some(1));
+        helm.held(Some((1, 1)));
         assert!(matches!(sightings.recv().await, Some(Sighting::PageLoaded { .. })));
         let mut next = async || match sightings.recv().await {
             Some(Sighting::Records { records, .. }) => Some(records.len()),
@@ -309,7 +309,7 @@ mod tests {
         for round in 0..=ROUNDS_PER_LOAD {
             assert!(next().await.is_some_and(|count| count <= 2), "round {round}");
         }
-        helm.held(Some(2));
+        helm.held(Some((2, 1)));
         assert!(next().await.is_some_and(|count| count > 100), "loaded, late");
         helm.refresh();
         assert_eq!(next().await, None, "loaded because it was asked to");

@@ -8,7 +8,8 @@ use crate::fleet::gate::Gate;
 /// What the account's task holds of it.
 #[derive(Debug)]
 pub struct Helm {
-    held: watch::Sender<Option<u64>>,
+    /// The epoch, and the gate's term in which its lease was taken.
+    held: watch::Sender<Option<(u64, u64)>>,
     refreshes: watch::Sender<u64>,
     gate: Gate,
 }
@@ -16,7 +17,7 @@ pub struct Helm {
 /// What its pages hold of it. Clones obey the same.
 #[derive(Debug, Clone)]
 pub struct Steering {
-    held: watch::Receiver<Option<u64>>,
+    held: watch::Receiver<Option<(u64, u64)>>,
     refreshes: watch::Receiver<u64>,
     gate: Gate,
 }
@@ -38,9 +39,9 @@ impl Helm {
         }
     }
 
-    /// The account is held in this epoch, or is not at the moment.
-    pub fn held(&self, epoch: Option<u64>) {
-        self.held.send_replace(epoch);
+    /// The account is held in this epoch, by a lease of this term of the gate; or it is not at the moment.
+    pub fn held(&self, epoch_and_term: Option<(u64, u64)>) {
+        self.held.send_replace(epoch_and_term);
     }
 
     /// Asks the pages to load anew.
@@ -54,14 +55,15 @@ impl Steering {
     #[must_use]
     pub fn free() -> Self {
         let helm = Helm::new(Gate::always_open());
-        helm.held(Some(1));
+        helm.held(Some((1, helm.gate.term())));
         helm.steering()
     }
 
     /// The epoch in which the account is held, if it is at this instant. To be asked right before each act.
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
-        self.held.borrow().filter(|_| self.gate.is_open())
+        let held = *self.held.borrow();
+        held.filter(|(_, term)| self.gate.is_open_in(*term)).map(|(epoch, _)| epoch)
     }
 
     /// Returns once the pages may be driven; at once if they may. Never, once the account's task has ended.
@@ -71,12 +73,10 @@ impl Steering {
             if self.epoch().is_some() {
                 return;
             }
-            tokio::select! {
-                () = self.gate.opened(), if held.borrow().is_some() => {}
-                changed = held.changed() => if changed.is_err() {
-                    // A free one, whose other side is gone, was let through above.
-                    std::future::pending::<()>().await;
-                }
+            // A term that is over does not come back: the account is held anew first.
+            if held.changed().await.is_err() {
+                // A free one, whose other side is gone, was let through above.
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -103,6 +103,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::fleet::gate::Moment;
 
     const SOON: Duration = Duration::from_millis(50);
 
@@ -112,7 +113,7 @@ mod tests {
         helm.refresh();
         let mut steering = helm.steering().from_now_on();
         assert!(tokio::time::timeout(SOON, steering.may_drive()).await.is_err());
-        helm.held(Some(7));
+        helm.held(Some((7, 1)));
         steering.may_drive().await;
         assert_eq!(steering.epoch(), Some(7));
         assert!(tokio::time::timeout(SOON, steering.refresh()).await.is_err());
@@ -122,5 +123,13 @@ mod tests {
         assert!(tokio::time::timeout(SOON, steering.may_drive()).await.is_err());
         let free = Steering::free();
         free.may_drive().await;
+        let gate = Gate::new();
+        gate.renewed(Moment::now());
+        let helm = Helm::new(gate.clone());
+        helm.held(Some((7, gate.term())));
+        assert_eq!(helm.steering().epoch(), Some(7));
+        gate.shut();
+        gate.renewed(Moment::now());
+        assert_eq!(helm.steering().epoch(), None, "the lease was taken in an earlier term");
     }
 }

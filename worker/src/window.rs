@@ -154,6 +154,18 @@ impl Window {
         self.collect(self.pending.values().take(limit))
     }
 
+    /// Names the newest change, so that it can be told later whether everything up to it is published.
+    #[must_use]
+    pub fn newest_change(&self) -> u64 {
+        self.revisions
+    }
+
+    /// Whether the stream has every change up to this one.
+    #[must_use]
+    pub fn is_published_up_to(&self, change: u64) -> bool {
+        self.pending.first_key_value().is_none_or(|(oldest, _)| *oldest > change)
+    }
+
     /// The records that the stream lacks, oldest change first, each with when it was seen.
     #[must_use]
     pub fn into_pending(mut self) -> Vec<(Record, UnixMs)> {

@@ -231,8 +231,9 @@ async fn a_claim_that_published_nothing_does_not_outdate_the_outbox() {
     // As by a start that was killed right after its claim.
     let broker = connect(&server.url(), "worker").await;
     let (instance, gate) = (InstanceId::parse("two").unwrap(), Gate::always_open());
+    let lanes = std::sync::Arc::default();
     eventually(DEADLINE, "a bare claim is stored", async || {
-        Publisher::claim(&broker, &account, &instance, grant(1, &gate), now(), |_, _| {}).await.ok()
+        Publisher::claim(&broker, &account, &instance, (grant(1, &gate), &lanes), now(), |_, _| {}).await.ok()
     })
     .await;
     let worker = Running::start(&server.url(), &account, "three", dir.path()).await;

@@ -11,8 +11,11 @@ pub(super) const MASK: &str = "***";
 /// What is shown in place of a sealed value.
 pub(super) const MASK_SEALED: &str = "sealed:***";
 
-/// Parts of the names of settings whose values are secrets.
-const SECRET_WORDS: [&str; 7] = ["password", "passwd", "token", "secret", "cookie", "key", "credential"];
+/// What the names of settings contain whose values are secrets.
+const SECRET_WORDS: [&str; 10] =
+    ["pass", "pwd", "token", "secret", "cookie", "key", "credential", "session", "proxy", "authorization"];
+/// Words of such names that are parts of harmless words as well.
+const SECRET_WHOLE_WORDS: [&str; 4] = ["pin", "otp", "auth", "oauth"];
 
 /// Why an account's settings are not taken. Each names the setting and the remedy, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,12 @@ pub enum SettingsError {
          allow it with --plain-secrets (plain_secrets: true)"
     )]
     PlainSecret(String),
+    /// An address with a user or password in it, in plain text.
+    #[error(
+        "setting {0:?} has a user or password in its address and is not sealed: seal it with snapfleet-worker seal \
+         ACCOUNT {0}, or allow it with --plain-secrets (plain_secrets: true)"
+    )]
+    PlainAddress(String),
     /// The mark of a hidden value, where no value is stored.
     #[error("setting {0:?} is given as a hidden value, and none is stored: give the value itself")]
     NothingHidden(String),
@@ -42,8 +51,33 @@ pub enum SettingsError {
 /// Whether a setting's value is a secret, by its name.
 #[must_use]
 pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
+    let lower = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| lower.contains(word)) || has_secret_word(name)
+}
+
+/// Goes through a name's words, as they are told apart in `user_pin`, `user-pin`, `userPin` and `PIN2`.
+fn has_secret_word(name: &str) -> bool {
+    let spread: String = name
+        .char_indices()
+        .flat_map(|(at, c)| {
+            let begins = c.is_ascii_uppercase() && name[..at].ends_with(|c: char| c.is_ascii_lowercase());
+            [begins.then_some('_'), Some(c.to_ascii_lowercase())]
+        })
+        .flatten()
+        .collect();
+    spread.split(|c: char| !c.is_ascii_alphabetic()).any(|word| SECRET_WHOLE_WORDS.contains(&word))
+}
+
+/// Whether a value is an address with a user or password in it, such as `http://user:password@host`.
+fn holds_login(value: &str) -> bool {
+    let rests = value.split("://").skip(1);
+    rests.into_iter().any(|rest| rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@')))
+}
+
+/// Whether a setting's value is a secret that everybody who has the bucket can read.
+#[must_use]
+pub(super) fn is_plain_secret(name: &str, value: &str) -> bool {
+    !value.starts_with(SEALED_PREFIX) && (is_secret_name(name) || holds_login(value))
 }
 
 /// Whether settings can be written; secrets must be sealed unless `plain_secrets`, or stored so in `before`.
@@ -61,8 +95,10 @@ pub fn check(
             return Err(SettingsError::NothingHidden(name.clone()));
         }
         let stored_so = before.and_then(|before| before.settings.get(name)) == Some(value);
-        if is_secret_name(name) && !value.starts_with(SEALED_PREFIX) && !plain_secrets && !stored_so {
-            return Err(SettingsError::PlainSecret(name.clone()));
+        if is_plain_secret(name, value) && !plain_secrets && !stored_so {
+            let by_name = is_secret_name(name);
+            let refused = if by_name { SettingsError::PlainSecret } else { SettingsError::PlainAddress };
+            return Err(refused(name.clone()));
         }
     }
     Ok(())
@@ -94,7 +130,7 @@ pub fn masked(settings: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let shown = |name: &str, value: &str| {
         if value.starts_with(SEALED_PREFIX) {
             MASK_SEALED.to_owned()
-        } else if is_secret_name(name) {
+        } else if is_plain_secret(name, value) {
             MASK.to_owned()
         } else {
             value.to_owned()
@@ -127,15 +163,49 @@ mod tests {
 
     #[test]
     fn secrets_are_sealed_or_allowed_and_never_named_by_value() {
-        for name in ["password", "API_Key", "session-cookie", "authToken", "client_secret"] {
+        for name in [
+            "password",
+            "API_Key",
+            "cookie-jar",
+            "authToken",
+            "client_secret",
+            "pwd",
+            "userPass",
+            "loginPin",
+            "PIN2",
+            "otp",
+            "OTP_SEED",
+            "auth",
+            "session",
+            "http_proxy",
+        ] {
             let error = check(&with(&[(name, "hunter2")]), None, false).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("snapfleet-worker seal"), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
             assert!(check(&with(&[(name, "hunter2")]), None, true).is_ok());
             assert!(check(&with(&[(name, "sealed:abc")]), None, false).is_ok());
         }
-        assert!(check(&with(&[("user", "someone")]), None, false).is_ok());
+        for harmless in ["user", "author", "spinner", "shipping_url", "option", "adopted"] {
+            assert!(check(&with(&[(harmless, "someone")]), None, false).is_ok(), "{harmless}");
+        }
         assert!(check(&with(&[("user", MASK)]), None, true).is_err());
+    }
+
+    #[test]
+    fn an_address_with_a_login_is_a_secret_under_any_name() {
+        for address in ["http://me:hunter2@host/x", "socks5://hunter2@host:1", "direct,http://me:hunter2@h"] {
+            let config = with(&[("base_url", address)]);
+            let error = check(&config, None, false).unwrap_err().to_string();
+            assert!(error.contains("base_url") && !error.contains("hunter2"), "{error}");
+            assert_eq!(masked(&config.settings)["base_url"], MASK);
+            let mut back = with(&[("base_url", MASK)]);
+            unmask(&mut back, &config);
+            assert_eq!((&back, check(&back, Some(&config), false)), (&config, Ok(())));
+            assert!(check(&config, None, true).is_ok());
+        }
+        for harmless in ["http://host/@me", "http://host?mail=a@b", "me@host", "https://host:8090"] {
+            assert_eq!(check(&with(&[("base_url", harmless)]), None, false), Ok(()), "{harmless}");
+        }
     }
 
     #[test]

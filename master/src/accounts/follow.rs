@@ -143,19 +143,21 @@ impl Reader {
                 tracing::warn!(subject = %stored.subject, error, "an account's entry cannot be read");
             }
         };
-        let id = match AccountId::parse(key) {
+        let parsed = AccountId::parse(key);
+        if stored.is_gone() {
+            parsed.iter().for_each(|id| self.cleaner.keep(id));
+            return self.directory.forget(key, stored.seq);
+        }
+        let id = match parsed {
             Ok(id) => id,
             Err(error) => return unreadable(&error.to_string()),
         };
-        if stored.is_gone() {
-            self.cleaner.keep(&id);
-            return self.directory.forget(&id, stored.seq);
-        }
         match serde_json::from_slice::<AccountEntry>(&stored.payload) {
             Ok(entry) => {
                 self.cleaner.take(&id, &entry);
                 let (revision, changed_at) = (stored.seq, stored_at(stored));
-                self.directory.note(id, Configured { revision, changed_at, entry });
+                let rolled_up = stored.headers.get("Nats-Rollup").is_some();
+                self.directory.note_read(id, Configured { revision, changed_at, entry }, rolled_up);
             }
             Err(error) => unreadable(&said(&error)),
         }

@@ -97,12 +97,16 @@ fn view(
 pub(crate) async fn detail(state: &ApiState, id: &AccountId) -> Result<Option<AccountDetailView>, ApiError> {
     let asked = id.clone();
     let row = state.store.read(move |query| query.account(&asked)).await?;
-    let moment = state.live.moment();
+    Ok(state.live.look(|moment| detail_at(moment, id, row.as_ref())))
+}
+
+/// Looked up, not copied: of a large fleet the moment is large, and every change of an account is answered with this.
+fn detail_at(moment: &Moment, id: &AccountId, row: Option<&AccountRow>) -> Option<AccountDetailView> {
     let known = moment.accounts.read();
-    let holders = Holders::of(&moment, &known);
+    let holders = Holders::of_one(moment, &known, id);
     let configured = known.accounts().get(id);
     if row.is_none() && configured.is_none() && holders.health(id).is_none() {
-        return Ok(None);
+        return None;
     }
     let lease = known.lease(id).map(|lease| LeaseView {
         instance: lease.instance.clone(),
@@ -110,8 +114,8 @@ pub(crate) async fn detail(state: &ApiState, id: &AccountId) -> Result<Option<Ac
         at: lease.at,
         alive: holders.lives(&lease.instance),
     });
-    let account = view(id, row.as_ref(), &moment, &known, &holders);
-    Ok(Some(AccountDetailView::of(account, configured, lease, holders.health(id))))
+    let account = view(id, row, moment, &known, &holders);
+    Some(AccountDetailView::of(account, configured, lease, holders.health(id)))
 }
 
 pub(crate) async fn show(

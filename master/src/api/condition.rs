@@ -32,6 +32,8 @@ pub enum Condition {
     CutOff,
     /// Not captured any more; what is stored stays readable.
     Removed,
+    /// Removed; what was stored of it is being deleted.
+    Erasing,
     /// Removed, with everything that was stored of it.
     Erased,
 }
@@ -50,6 +52,7 @@ impl Condition {
             Condition::Failing => AccountState::Failing.as_str(),
             Condition::CutOff => AccountState::CutOff.as_str(),
             Condition::Removed => "removed",
+            Condition::Erasing => "erasing",
             Condition::Erased => "erased",
         }
     }
@@ -88,9 +91,18 @@ pub(crate) struct Holders<'a> {
 impl<'a> Holders<'a> {
     /// Where two say that they hold an account, the one with the lease does, or else with the higher term.
     pub(crate) fn of(moment: &'a Moment, known: &Known) -> Self {
+        Self::of_those(moment, known, |_| true)
+    }
+
+    /// As [`Holders::of`], of one account alone.
+    pub(crate) fn of_one(moment: &'a Moment, known: &Known, id: &AccountId) -> Self {
+        Self::of_those(moment, known, |held| held == id)
+    }
+
+    fn of_those(moment: &'a Moment, known: &Known, wanted: impl Fn(&AccountId) -> bool) -> Self {
         let mut held: HashMap<&AccountId, (&Heartbeat, &AccountHealth)> = HashMap::new();
         for worker in &moment.workers.heartbeats {
-            for health in &worker.accounts {
+            for health in worker.accounts.iter().filter(|health| wanted(&health.account)) {
                 let rank = |worker: &Heartbeat, health: &AccountHealth| {
                     let leased =
                         known.lease(&health.account).is_some_and(|lease| lease.instance == worker.instance);
@@ -141,9 +153,13 @@ impl<'a> Holders<'a> {
                 return with(Some(Condition::Removed), None, Some(ended.at));
             }
             Some((AccountEntry::Erased(ended), _)) => {
-                return with(Some(Condition::Erased), None, Some(ended.at));
+                let left = moment.endings.erasing.contains(id);
+                let condition = if left { Condition::Erasing } else { Condition::Erased };
+                return with(Some(condition), None, Some(ended.at));
             }
-            Some((AccountEntry::Paused(_), at)) => return with(Some(Condition::Paused), None, at),
+            Some((AccountEntry::Paused(_), _)) => {
+                return with(Some(Condition::Paused), None, known.paused_since(id));
+            }
             Some((AccountEntry::Active(_), _)) | None => {}
         }
         if let Some((_, health)) = held {

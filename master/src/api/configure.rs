@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
 use snapfleet_protocol::fleet::INTERVAL_S_DEFAULT;
-use snapfleet_protocol::{AccountConfig, AccountId, Command, CommandAnswer, Heartbeat, RecordId};
+use snapfleet_protocol::{AccountConfig, AccountId, Command, CommandAnswer, Heartbeat, PersonHash, RecordId};
 
 use super::ApiState;
 use super::accounts::{detail, tagged, unknown};
@@ -91,10 +91,9 @@ pub(crate) async fn add(
         interval_s: asked.interval_s,
         labels: asked.labels,
         settings: asked.settings,
-        not_before: None,
+        erased: None,
     };
-    let workers = state.live.look(|moment| moment.workers.heartbeats.clone());
-    let known = check_platform(&id.platform, &workers);
+    let known = state.live.look(|moment| check_platform(&id.platform, &moment.workers.heartbeats));
     let known = known.map_err(|error| ApiError::BadRequest(error.to_string()))?;
     let added = state.accounts.add(&id, config, asked.paused, asked.plain_secrets).await?;
     let mut view = shown(&state, &id, &added).await?;
@@ -103,7 +102,7 @@ pub(crate) async fn add(
             "no worker is online, so it cannot be told whether platform {} is known",
             id.platform
         )],
-        Some(()) => against(&id, &added, &workers),
+        Some(()) => state.live.look(|moment| against(&id, &added, &moment.workers.heartbeats)),
     };
     let mut response = tagged(StatusCode::CREATED, &view);
     let location = HeaderValue::from_str(&format!("/api/v1/accounts/{id}"));
@@ -129,13 +128,15 @@ pub(crate) async fn set(
         interval_s: asked.interval_s,
         labels: asked.labels,
         settings: asked.settings,
-        not_before: None,
+        erased: None,
     };
-    let workers = state.live.look(|moment| moment.workers.heartbeats.clone());
     let set = state.accounts.set(&id, revision, config, asked.plain_secrets).await?;
     let mut view = shown(&state, &id, &set).await?;
-    if view.account.worker.is_none() && !workers.is_empty() {
-        view.warnings = against(&id, &set, &workers);
+    if view.account.worker.is_none() {
+        let online = |workers: &[Heartbeat]| {
+            if workers.is_empty() { Vec::new() } else { against(&id, &set, workers) }
+        };
+        view.warnings = state.live.look(|moment| online(&moment.workers.heartbeats));
     }
     Ok(tagged(StatusCode::OK, &view))
 }
@@ -212,14 +213,24 @@ pub(crate) async fn erase(
 ) -> Result<Json<EndView>, ApiError> {
     confirmed(&asked.confirm, id.to_string(), "the account's name")?;
     let elsewhere = known_elsewhere(&state, &id).await?;
-    state.accounts.erase(&id, elsewhere).await?;
+    let ended = state.accounts.erase(&id, elsewhere).await?;
+    let at = ended.entry.erased_at().unwrap_or_default();
     let asked = id.clone();
-    let done = until(&state, move |query| query.is_erased(&asked)).await?;
-    let text = match done {
-        true => "everything that was stored of it is deleted, and nothing late brings it back",
-        false => "it is being deleted; the store goes on with that by itself",
+    let stage = stage(&state, &id, move |query| query.is_erased(&asked, at)).await?;
+    if !matches!(stage, Stage::Store) {
+        // What is shown follows once a second, and would lag behind this answer.
+        state.live.note(|moment| _ = moment.endings.erasing.remove(&id));
+    }
+    let (done, text) = match stage {
+        Stage::Done => {
+            (true, "everything that was stored of it is deleted, and nothing late brings it back".to_owned())
+        }
+        Stage::Broker(until) => {
+            (false, format!("everything of it is deleted here; still in the broker {until}"))
+        }
+        Stage::Store => (false, "it is being deleted; the master goes on with that by itself".to_owned()),
     };
-    Ok(Json(EndView { account: id, done, text: text.to_owned() }))
+    Ok(Json(EndView { account: id, done, text }))
 }
 
 pub(crate) async fn erase_person(
@@ -232,14 +243,66 @@ pub(crate) async fn erase_person(
     if detail(&state, &id).await?.is_none() {
         return Err(unknown(&id));
     }
-    let erasure = state.accounts.erase_person(&id, &person).await?;
+    let (of, hash) = (id.clone(), PersonHash::of(&id, &person));
+    let newest = state.store.read(move |query| query.newest_of_person(&of, hash)).await?;
+    let erasure = state.accounts.erase_person(&id, &person, newest).await?;
     let asked = id.clone();
-    let done = until(&state, move |query| query.is_person_erased(&asked, erasure)).await?;
-    let text = match done {
-        true => "the person's records up to now are deleted, and nothing late brings them back",
-        false => "the person's records up to now are being deleted; the store goes on with that by itself",
+    let done = move |query: &Query| query.is_person_erased(&asked, erasure);
+    let (done, text) = match stage(&state, &id, done).await? {
+        Stage::Done => {
+            (true, "the person's records up to now are deleted, and nothing late brings them back".to_owned())
+        }
+        Stage::Broker(until) => {
+            (false, format!("the person's records up to now are deleted here; still in the broker {until}"))
+        }
+        Stage::Store => {
+            let text =
+                "the person's records up to now are being deleted; the master goes on with that by itself";
+            (false, text.to_owned())
+        }
     };
-    Ok(Json(EndView { account: id, done, text: text.to_owned() }))
+    Ok(Json(EndView { account: id, done, text }))
+}
+
+/// How far an erasure is.
+enum Stage {
+    /// Rows are left in the store.
+    Store,
+    /// None is; the broker may have something, until when.
+    Broker(String),
+    Done,
+}
+
+/// Waits until an erasure is done in store and broker, up to [`STORE_WAIT`], or until it is known what it waits for.
+async fn stage(
+    state: &ApiState,
+    id: &AccountId,
+    stored: impl Fn(&Query) -> Result<bool, StoreError> + Clone + Send + 'static,
+) -> Result<Stage, ApiError> {
+    let deadline = tokio::time::Instant::now() + STORE_WAIT;
+    loop {
+        let (stored, asked) = (stored.clone(), id.clone());
+        let read = move |query: &Query| Ok((stored(query)?, query.is_purge_due(&asked)?));
+        let (stored, due) = state.store.read(read).await?;
+        if stored && !due {
+            return Ok(Stage::Done);
+        }
+        let held = state.live.look(|moment| {
+            let mut pending = moment.endings.pending.iter();
+            pending.find(|pending| pending.account == *id).and_then(|pending| pending.held_by.clone())
+        });
+        let late = tokio::time::Instant::now() >= deadline;
+        match held {
+            Some(held) if stored => return Ok(Stage::Broker(format!("until {held}"))),
+            None if stored && late => {
+                return Ok(Stage::Broker(
+                    "until the master has deleted it there, which it does by itself".to_owned(),
+                ));
+            }
+            _ if late => return Ok(Stage::Store),
+            _ => tokio::time::sleep(STORE_ASKED_EVERY).await,
+        }
+    }
 }
 
 fn confirmed(given: &str, wanted: String, what: &str) -> Result<(), ApiError> {

@@ -125,7 +125,11 @@ impl ApiError {
                 "say which revision is replaced: If-Match, or revision in the body".to_owned()
             }
             ApiError::NotJson => "send JSON, and say so: content-type: application/json".to_owned(),
-            ApiError::TooLarge => format!("the body is over {} bytes", super::BODY_BYTES_MAX),
+            ApiError::TooLarge => format!(
+                "the body is over {} bytes, or over {} where an account's settings are given",
+                super::BODY_BYTES_MAX,
+                super::ACCOUNT_BYTES_MAX
+            ),
             ApiError::OtherSite(site) => {
                 format!("changes from pages of other sites are refused, and this one says {site:?}")
             }

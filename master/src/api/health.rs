@@ -16,10 +16,15 @@ pub(crate) async fn healthz(State(state): State<ApiState>) -> (StatusCode, Json<
     if let Some(failure) = state.store.failure() {
         reasons.push(format!("the store's writer stopped: {failure}"));
     }
-    let moment = state.live.moment();
-    if !moment.broker.connected {
-        reasons.push(format!("no connection to the broker {}", state.settings.broker_url));
-    }
+    state.live.look(|moment| {
+        if !moment.broker.connected {
+            return reasons.push(format!("no connection to the broker {}", state.settings.broker_url));
+        }
+        let intake = moment.intake.problems.iter();
+        reasons.extend(intake.map(|(reason, _)| format!("the stream is not well: {reason}")));
+        reasons.extend(moment.accounts.read().problem().map(|(reason, _)| reason.clone()));
+        reasons.extend(moment.endings.problems.iter().map(|(reason, _)| reason.clone()));
+    });
     if reasons.is_empty() {
         (StatusCode::OK, Json(json!({ "status": "ok" })))
     } else {

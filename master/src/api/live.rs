@@ -1,10 +1,10 @@
 //! What the master knows of this moment and does not store: the connection to the broker, the workers that are
 //! online, and how reading the stream goes. Whoever learns it writes it here; the API only reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use snapfleet_protocol::{Heartbeat, UnixMs};
+use snapfleet_protocol::{AccountId, Heartbeat, UnixMs};
 
 use crate::accounts::Directory;
 use crate::replica::Replicas;
@@ -31,6 +31,8 @@ pub struct Moment {
     pub supervised: BTreeMap<String, Supervised>,
     /// The replicas that follow the stream.
     pub replicas: Replicas,
+    /// How far removals and erasures are.
+    pub endings: Endings,
 }
 
 /// The connection to the broker.
@@ -42,6 +44,10 @@ pub struct BrokerLink {
     pub since: Option<UnixMs>,
     /// Faults that it reported, such as a denied permission, newest last.
     pub faults: Vec<String>,
+    /// How many copies a cluster keeps of the streams, where those are too few to survive the death of a node.
+    pub copies_few: Option<usize>,
+    /// Another master that writes by way of the same broker, and since when it is heard.
+    pub other_master: Option<(String, UnixMs)>,
 }
 
 /// The workers whose heartbeat lives.
@@ -68,6 +74,50 @@ pub struct Intake {
     pub problems: Vec<(String, UnixMs)>,
 }
 
+/// How far removals and erasures are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endings {
+    /// What keeps them from being followed, and since when.
+    pub problems: Vec<(String, UnixMs)>,
+    /// Nothing is taken from the stream before they were followed once.
+    pub holds_intake: bool,
+    /// Erased accounts of which rows are still being deleted here.
+    pub erasing: BTreeSet<AccountId>,
+    /// What is erased here and may still be in the broker; empty in a replica, which deletes nothing there.
+    pub pending: Vec<PendingPurge>,
+    /// Erased accounts of whose erasure the bucket `accounts` knows nothing, and since when that is known.
+    pub contradicted: BTreeMap<AccountId, UnixMs>,
+}
+
+/// What is erased here and may still be in the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingPurge {
+    /// On whose subject.
+    pub account: AccountId,
+    /// Since when.
+    pub since: UnixMs,
+    /// What it waits for; `None` where it is being done.
+    pub held_by: Option<HeldBack>,
+}
+
+/// What keeps an erasure from being done in the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldBack {
+    /// A replica of this name has not read that far.
+    Replica(String),
+    /// No worker holds the account, so that nobody would publish again what else is in the same messages.
+    Unheld,
+}
+
+impl std::fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HeldBack::Replica(name) => write!(f, "replica {name} has read it"),
+            HeldBack::Unheld => write!(f, "a worker holds the account"),
+        }
+    }
+}
+
 impl Moment {
     /// Whether every running worker is among the heartbeats. Without a connection, shortly after it began, and while
     /// heartbeats cannot be read, who is missing there may run all the same.
@@ -80,7 +130,8 @@ impl Moment {
     #[must_use]
     pub fn workers_online(&self) -> Option<u64> {
         let heard = self.workers.heartbeats.len() as u64;
-        (self.workers_complete() || (self.broker.connected && heard > 0)).then_some(heard)
+        let heard_of = self.broker.connected && self.workers.problem.is_none() && heard > 0;
+        (self.workers_complete() || heard_of).then_some(heard)
     }
 }
 

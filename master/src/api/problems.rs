@@ -70,12 +70,22 @@ pub enum ProblemCode {
     AccountFault,
     /// The accounts, or some of their entries, cannot be read.
     AccountsUnreadable,
+    /// Ends of accounts and erasures cannot be followed.
+    ErasureFailed,
+    /// Something that was erased here is still in the broker.
+    ErasurePending,
+    /// The accounts know nothing of an erasure that was carried out.
+    ErasureContradicted,
     /// A worker has records on its disk of an account that another holds.
     LeftBehind,
     /// A worker reports a fault.
     WorkerFault,
     /// The connection to the broker reported a fault.
     BrokerFault,
+    /// Another master writes by way of the same broker.
+    OtherMaster,
+    /// A cluster of brokers keeps too few copies of what is stored.
+    CopiesFew,
     /// Deliveries could not be applied.
     DeadLetters,
     /// A worker that the master starts died at start time after time.
@@ -117,6 +127,7 @@ pub(crate) fn all(
     // With no worker at all, that is the one problem to tell; and who may be held is not told to be held by none.
     let tell_unheld = moment.workers_complete() && !moment.workers.heartbeats.is_empty();
     problems.extend(of_the_directory(moment));
+    problems.extend(super::erasures::problems(moment));
     problems.extend(of_the_accounts(accounts, tell_unheld));
     for worker in &moment.workers.heartbeats {
         let name = format!("{} {}", worker.host, worker.instance);
@@ -139,6 +150,15 @@ pub(crate) fn all(
         let remedy = "compare the rights of the master's user with nats.conf, and see the broker's log";
         ProblemView::new(ProblemCode::BrokerFault, None, text, remedy).with_detail(fault)
     }));
+    problems.extend(moment.broker.copies_few.map(|copies| {
+        let count = if copies == 1 { "1 copy".to_owned() } else { format!("{copies} copies") };
+        let text = format!(
+            "the broker is a cluster, but keeps only {count} of what is stored: the death of a node can stop \
+             everything, or lose what was acked"
+        );
+        let remedy = "start the master with SNAPFLEET_REPLICAS=3 (--replicas 3): it adds the missing copies";
+        ProblemView::new(ProblemCode::CopiesFew, None, text, remedy).with_detail(&copies.to_string())
+    }));
     problems.extend(super::replicas::problems(moment, totals));
     problems.extend(dead_letters(totals));
     problems
@@ -154,6 +174,13 @@ fn of_the_broker(state: &ApiState, moment: &Moment) -> Vec<ProblemView> {
         problems.push(problem.with_detail(url));
         return problems;
     }
+    problems.extend(moment.broker.other_master.as_ref().map(|(name, since)| {
+        let text =
+            format!("another master writes by way of this broker: {name}; neither knows what the other does");
+        let remedy =
+            "stop one of the two; a second one that only reads is a replica: start it with --replica NAME";
+        ProblemView::new(ProblemCode::OtherMaster, Some(*since), text, remedy).with_detail(name)
+    }));
     for (reason, since) in &moment.intake.problems {
         let text = format!("the stream is not well: {reason}");
         let remedy = "see the master's log; it tries again by itself";
@@ -192,7 +219,8 @@ fn of_the_directory(moment: &Moment) -> Vec<ProblemView> {
     for (key, reason) in known.unreadable().iter().take(TOLD_MAX) {
         let text =
             format!("the entry {key:?} among the accounts cannot be read ({reason}): it is not captured");
-        let remedy = "delete it with: nats kv del accounts KEY, and add the account again";
+        let remedy = "with NATS_USER=master and its NATS_PASSWORD, delete it: nats --inbox-prefix _INBOX_master kv del \
+                      accounts KEY; then add the account again";
         problems.push(ProblemView::new(ProblemCode::AccountsUnreadable, None, text, remedy).with_detail(key));
     }
     problems
@@ -286,6 +314,7 @@ pub(crate) fn state_words(state: Option<Condition>) -> &'static str {
         Some(Condition::Failing) => "failing",
         Some(Condition::CutOff) => "cut off from the broker",
         Some(Condition::Removed) => "removed",
+        Some(Condition::Erasing) => "being erased",
         Some(Condition::Erased) => "erased",
         None => "not known",
     }
@@ -295,7 +324,7 @@ pub(crate) fn state_words(state: Option<Condition>) -> &'static str {
 fn unwell(state: Condition) -> Option<(&'static str, &'static str)> {
     match state {
         Condition::Capturing | Condition::Starting => None,
-        Condition::Paused | Condition::Removed | Condition::Erased => None,
+        Condition::Paused | Condition::Removed | Condition::Erasing | Condition::Erased => None,
         Condition::Unassigned => Some((
             "is held by no worker that is online, and is not being captured",
             "start a worker that knows its platform, carries its labels and has room; see: snapfleet-worker run --help",

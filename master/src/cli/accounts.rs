@@ -229,7 +229,7 @@ pub(crate) async fn sync(args: &SyncArgs, out: &mut impl Write) -> Result<ExitCo
     };
     writeln!(
         out,
-        "{account}: {brought} of {captured} captured, by {instance}; its last message has stream sequence {stream_seq}"
+        "{account}: {brought}, of {captured} bodies captured by {instance}; its last message has stream sequence {stream_seq}"
     )?;
     Ok(ExitCode::SUCCESS)
 }

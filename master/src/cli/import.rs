@@ -72,7 +72,7 @@ pub(super) async fn run(
     rows.retain(|row| {
         let (labels, settings) = (given(&row.labels), given(&row.settings));
         let interval_s = row.interval_s.unwrap_or(INTERVAL_S_DEFAULT);
-        let config = AccountConfig { interval_s, labels, settings, not_before: None };
+        let config = AccountConfig { interval_s, labels, settings, erased: None };
         let checked = check(&config, None, args.plain_secrets).and_then(|()| {
             if exists(&known, &row.id) { Ok(None) } else { check_platform(&row.id.platform, &workers) }
         });

@@ -77,7 +77,7 @@ fn print_workers(out: &mut impl Write, status: &StatusView) -> io::Result<()> {
     for worker in &workers.list {
         writeln!(
             out,
-            "\nworker {} {}: version {}, process {}, {} accounts, {} pages, {} MiB, last heartbeat {}",
+            "\nworker {} {}: version {}, process {}, {} accounts, {} pages, {} MiB, browser {} MiB, last heartbeat {}",
             plain(&worker.host),
             worker.instance,
             plain(&worker.version),
@@ -85,6 +85,7 @@ fn print_workers(out: &mut impl Write, status: &StatusView) -> io::Result<()> {
             worker.accounts.len(),
             worker.pages,
             worker.memory_bytes / (1024 * 1024),
+            worker.browser_bytes / (1024 * 1024),
             ago(worker.at, status.now)
         )?;
         for account in &worker.accounts {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use redb::{Database, ReadableTable};
-use snapfleet_protocol::{AccountId, SnapshotKind, Topic};
+use snapfleet_protocol::{AccountId, SnapshotKind, Topic, UnixMs};
 
 use super::StoreOptions;
 use super::batch::{
@@ -153,42 +153,37 @@ impl<'a, 'txn> Work<'a, 'txn> {
         self.reject(delivery, rejection)
     }
 
-    /// Whether nothing of a delivery may be kept, and why: what it is of was erased, or began anew after it.
+    /// Whether nothing of a delivery may be kept, and why: what it is of was erased, although it may have been added
+    /// again since.
     fn discards(&mut self, delivery: &Delivery) -> Result<Option<(AccountId, String)>, StoreError> {
+        let here = self.position_of(delivery);
         let on = Topic::parse(&delivery.subject).ok().map(|(_, account)| account);
         let of = delivery.outcome.as_ref().ok().map(|incoming| &incoming.account);
         let of = of.filter(|of| Some(*of) != on.as_ref());
         for account in on.iter().chain(of) {
             let name = account.to_string();
-            let Some(row) = self.tables.standings.get(name.as_str())?.map(|row| row.value()) else {
+            if !Standing::read(&self.tables.standings, &name)?.is_erased_at(here) {
                 continue;
-            };
-            let reason = match Standing::of(row)? {
-                Standing::Erased { .. } => format!("account {account} was erased"),
-                Standing::Active { not_before: Some(point) } if self.is_upto(delivery.seq, point) => {
-                    format!("account {account} began anew after sequence {}", point.seq)
-                }
-                _ => continue,
-            };
-            // The time says that it was erased, also where it began anew since.
-            if row.1 != 0 && on.as_ref() == Some(account) {
-                standing::note_purge(self.tables, self.state, &name, delivery.seq)?;
             }
-            return Ok(Some((account.clone(), reason)));
+            if on.as_ref() == Some(account) {
+                let at = UnixMs(self.committed_at);
+                standing::note_purge(self.tables, self.state, &name, delivery.seq, at)?;
+            }
+            return Ok(Some((account.clone(), format!("account {account} was erased"))));
         }
         Ok(None)
     }
 
-    fn is_upto(&self, seq: u64, point: Position) -> bool {
-        point.incarnation == self.state.incarnation && seq <= point.seq
+    fn position_of(&self, delivery: &Delivery) -> Position {
+        Position { incarnation: self.state.incarnation, seq: delivery.seq }
     }
 
-    /// Why an account's snapshot is not taken in any more, if so. What the broker stored before the end is: a store that
-    /// is behind, or rebuilt, ends with the same rows.
+    /// Why an account's snapshot is not taken in any more, if so. What the stream held at the end is: a store that is
+    /// behind, or rebuilt, ends with the same rows.
     fn ended(&self, account: &AccountId, delivery: &Delivery) -> Result<Option<String>, StoreError> {
         let standing = Standing::read(&self.tables.standings, &account.to_string())?;
-        let Standing::Removed { at } = standing else { return Ok(None) };
-        let late = delivery.stored_at > at;
+        let Standing::Removed { upto, .. } = standing else { return Ok(None) };
+        let late = upto.is_none_or(|upto| !upto.covers(self.position_of(delivery)));
         Ok(late.then(|| format!("account {account} was removed: add it again if it is to be captured")))
     }
 
@@ -267,7 +262,7 @@ impl<'a, 'txn> Work<'a, 'txn> {
         }
         if erased > 0 {
             let name = incoming.account.to_string();
-            standing::note_purge(self.tables, self.state, &name, delivery.seq)?;
+            standing::note_purge(self.tables, self.state, &name, delivery.seq, UnixMs(committed_at))?;
         }
         self.state.applied += 1;
         self.state.unchanged += unchanged;

@@ -19,6 +19,24 @@ pub struct Position {
     pub seq: u64,
 }
 
+impl Position {
+    /// Whether `other` is in the same life of the stream, and not behind this.
+    pub(crate) fn covers(self, other: Position) -> bool {
+        self.incarnation == other.incarnation && other.seq <= self.seq
+    }
+}
+
+/// Something that is due to be purged from the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgeRow {
+    /// On whose subject.
+    pub account: AccountId,
+    /// Up to where.
+    pub upto: Position,
+    /// Since when.
+    pub since: UnixMs,
+}
+
 /// The random name of one life of the change log. Numbers of changes mean nothing across two of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FeedId(pub String);

@@ -15,13 +15,17 @@ use super::tables::{STANDING_ACTIVE, STANDING_ERASED, STANDING_REMOVED, Standing
 pub enum Standing {
     /// Its snapshots are applied.
     Active {
-        /// Those up to here, in this life of the stream, are not: the account had ended, and began anew.
-        not_before: Option<Position>,
+        /// An earlier erasure.
+        erased: Option<ErasedMark>,
     },
-    /// Its rows stay. What the broker stored after the end goes to the dead letters.
+    /// Its rows stay. What came to the stream before the end is applied, the rest goes to the dead letters.
     Removed {
         /// When it ended, by the master's clock.
         at: UnixMs,
+        /// The stream's end then.
+        upto: Option<Position>,
+        /// An earlier erasure.
+        erased: Option<ErasedMark>,
     },
     /// Its rows are gone. What still comes is not kept anywhere.
     Erased {
@@ -30,13 +34,44 @@ pub enum Standing {
     },
 }
 
+/// What is left of an erasure of an account that was added again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErasedMark {
+    /// When it was asked for, by the master's clock.
+    pub at: UnixMs,
+    /// Up to where nothing of the account is taken in, in this life of the stream.
+    pub upto: Position,
+}
+
 impl Default for Standing {
     fn default() -> Self {
-        Standing::Active { not_before: None }
+        Standing::Active { erased: None }
     }
 }
 
 impl Standing {
+    /// The time of the account's last erasure, if there was one.
+    #[must_use]
+    pub fn erased_at(self) -> Option<UnixMs> {
+        match self {
+            Standing::Erased { at } => Some(at),
+            _ => self.mark().map(|mark| mark.at),
+        }
+    }
+
+    /// Whether a message at `position` on the account's subject is part of what was erased.
+    #[must_use]
+    pub fn is_erased_at(self, position: Position) -> bool {
+        matches!(self, Standing::Erased { .. }) || self.mark().is_some_and(|mark| mark.upto.covers(position))
+    }
+
+    fn mark(self) -> Option<ErasedMark> {
+        match self {
+            Standing::Active { erased } | Standing::Removed { erased, .. } => erased,
+            Standing::Erased { .. } => None,
+        }
+    }
+
     pub(crate) fn read(
         table: &impl ReadableTable<&'static str, StandingValue>,
         account: &str,
@@ -44,24 +79,31 @@ impl Standing {
         table.get(account)?.map_or_else(|| Ok(Self::default()), |row| Self::of(row.value()))
     }
 
-    pub(crate) fn of((standing, at, incarnation, seq): StandingValue) -> Result<Self, StoreError> {
-        let not_before = (incarnation > 0).then_some(Position { incarnation, seq });
+    fn of(
+        (standing, at, life, seq, erased_at, erased_life, erased_seq): StandingValue,
+    ) -> Result<Self, StoreError> {
+        let point = |incarnation, seq| (incarnation > 0).then_some(Position { incarnation, seq });
+        let erased = point(erased_life, erased_seq).map(|upto| ErasedMark { at: UnixMs(erased_at), upto });
         match standing {
-            STANDING_ACTIVE => Ok(Standing::Active { not_before }),
-            STANDING_REMOVED => Ok(Standing::Removed { at: UnixMs(at) }),
+            STANDING_ACTIVE => Ok(Standing::Active { erased }),
+            STANDING_REMOVED => Ok(Standing::Removed { at: UnixMs(at), upto: point(life, seq), erased }),
             STANDING_ERASED => Ok(Standing::Erased { at: UnixMs(at) }),
             other => Err(damaged("standings-1", &format!("no standing {other}"))),
         }
     }
 
     fn to_value(self) -> StandingValue {
+        let (erased_at, (erased_life, erased_seq)) = match self.mark() {
+            Some(mark) => (mark.at.0, (mark.upto.incarnation, mark.upto.seq)),
+            None => (0, (0, 0)),
+        };
         match self {
-            Standing::Active { not_before: Some(point) } => {
-                (STANDING_ACTIVE, 0, point.incarnation, point.seq)
+            Standing::Active { .. } => (STANDING_ACTIVE, 0, 0, 0, erased_at, erased_life, erased_seq),
+            Standing::Removed { at, upto, .. } => {
+                let (life, seq) = upto.map_or((0, 0), |upto| (upto.incarnation, upto.seq));
+                (STANDING_REMOVED, at.0, life, seq, erased_at, erased_life, erased_seq)
             }
-            Standing::Active { not_before: None } => (STANDING_ACTIVE, 0, 0, 0),
-            Standing::Removed { at } => (STANDING_REMOVED, at.0, 0, 0),
-            Standing::Erased { at } => (STANDING_ERASED, at.0, 0, 0),
+            Standing::Erased { at } => (STANDING_ERASED, at.0, 0, 0, 0, 0, 0),
         }
     }
 }
@@ -69,11 +111,13 @@ impl Standing {
 /// Something to be noted about an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// How it stands from now on.
+    /// How it stands from now on. An erasure that is newer than the last one that was begun is begun first, whatever
+    /// the account is since; a standing that knows nothing of the last one does not undo it.
     Standing(AccountId, Standing),
     /// A person whose records go, and are not taken in again.
     Person(AccountId, Erasure),
-    /// The account's subject is purged from the stream up to this place.
+    /// The account's subject is purged from the stream up to this place. Where what was due is of another life of the
+    /// stream it stays due, in this one up to where the store is: the stream may be a copy of the former.
     Purged(AccountId, Position),
 }
 
@@ -86,7 +130,7 @@ pub(crate) fn edit(database: &Database, edits: &[Edit]) -> Result<u64, StoreErro
             wrote |= match edit {
                 Edit::Standing(account, standing) => set_standing(tables, state, account, *standing)?,
                 Edit::Person(account, erasure) => erase_person(tables, state, account, *erasure)?,
-                Edit::Purged(account, upto) => purged(tables, account, *upto)?,
+                Edit::Purged(account, upto) => purged(tables, state, account, *upto)?,
             };
         }
         Ok(wrote)
@@ -124,26 +168,37 @@ fn set_standing(
     tables: &mut Tables<'_>,
     state: &mut StateRow,
     account: &AccountId,
-    standing: Standing,
+    mut standing: Standing,
 ) -> Result<bool, StoreError> {
     let name = account.to_string();
-    let old = tables.standings.get(name.as_str())?.map(|row| row.value());
-    if old.map_or(Ok(Standing::default()), Standing::of)? == standing {
+    let old = Standing::read(&tables.standings, &name)?;
+    if old.erased_at() > standing.erased_at() {
+        match (old.mark(), &mut standing) {
+            (Some(mark), Standing::Active { erased } | Standing::Removed { erased, .. }) => {
+                *erased = Some(mark)
+            }
+            _ => return Ok(false),
+        }
+    }
+    if old == standing {
         return Ok(false);
     }
     if standing == Standing::default() {
         tables.standings.remove(name.as_str())?;
     } else {
-        let mut value = standing.to_value();
-        if let Some((STANDING_ERASED | STANDING_ACTIVE, erased_at, ..)) = old
-            && value.0 == STANDING_ACTIVE
-        {
-            value.1 = erased_at;
-        }
-        tables.standings.insert(name.as_str(), value)?;
+        tables.standings.insert(name.as_str(), standing.to_value())?;
     }
-    if let Standing::Erased { at } = standing {
+    if let Some(at) = standing.erased_at()
+        && old.erased_at() < Some(at)
+    {
         begin_erasing(tables, state, &name, at)?;
+        let seq = match standing.mark().map(|mark| mark.upto) {
+            // What came behind it is of the account as it is now; in another life of the stream all is.
+            Some(upto) if upto.incarnation == state.incarnation => state.position.min(upto.seq),
+            Some(_) => 0,
+            None => state.position,
+        };
+        note_purge(tables, state, &name, seq, at)?;
     }
     Ok(true)
 }
@@ -168,7 +223,7 @@ fn begin_erasing(
         changes::log_erased(tables, state, at, 0, Operation::AccountErased, name.as_bytes())?;
     }
     tables.erasing.insert((number.unwrap_or(0), name), ())?;
-    note_purge(tables, state, name, state.position)
+    Ok(())
 }
 
 fn erase_person(
@@ -184,29 +239,45 @@ fn erase_person(
         return Ok(false);
     }
     tables.erasures.insert(key, (erasure.at.0, true))?;
-    note_purge(tables, state, &name, state.position)?;
+    note_purge(tables, state, &name, state.position, erasure.at)?;
     Ok(true)
 }
 
-/// Notes that the stream may hold what is erased, up to `seq` of the incarnation at hand.
+/// Notes that the stream may hold what is erased, up to `seq` of the incarnation at hand; `at` counts where nothing was
+/// due before.
 pub(crate) fn note_purge(
     tables: &mut Tables<'_>,
     state: &StateRow,
     account: &str,
     seq: u64,
+    at: UnixMs,
 ) -> Result<(), StoreError> {
     if state.incarnation > 0 && seq > 0 {
-        tables.purges.insert(account, (state.incarnation, seq))?;
+        let due = tables.purges.get(account)?.map(|row| row.value());
+        let seq = due.filter(|due| due.0 == state.incarnation).map_or(seq, |due| due.1.max(seq));
+        let since = due.map_or(at.0, |due| due.2);
+        tables.purges.insert(account, (state.incarnation, seq, since))?;
     }
     Ok(())
 }
 
-fn purged(tables: &mut Tables<'_>, account: &AccountId, upto: Position) -> Result<bool, StoreError> {
+fn purged(
+    tables: &mut Tables<'_>,
+    state: &StateRow,
+    account: &AccountId,
+    upto: Position,
+) -> Result<bool, StoreError> {
     let name = account.to_string();
-    let due = tables.purges.get(name.as_str())?.map(|row| row.value());
-    let done = due.is_some_and(|(incarnation, seq)| incarnation == upto.incarnation && seq <= upto.seq);
-    if done {
+    let Some((incarnation, seq, since)) = tables.purges.get(name.as_str())?.map(|row| row.value()) else {
+        return Ok(false);
+    };
+    if incarnation == upto.incarnation && seq <= upto.seq {
         tables.purges.remove(name.as_str())?;
+        return Ok(true);
     }
-    Ok(done)
+    let moved = incarnation != upto.incarnation && state.incarnation == upto.incarnation;
+    if moved {
+        tables.purges.insert(name.as_str(), (state.incarnation, state.position, since))?;
+    }
+    Ok(moved)
 }

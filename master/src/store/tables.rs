@@ -89,10 +89,10 @@ pub(crate) type DeadLetterValue = (i64, u64, u64, &'static str, &'static str, &'
 pub(crate) const DEAD_LETTERS: TableDefinition<'static, u64, DeadLetterValue> =
     TableDefinition::new("dead-letters-1");
 
-/// (standing, time of the end, incarnation and sequence up to which nothing is taken in). The standing is one of
-/// `STANDING_*`; what it does not use is 0. An account that was erased and is active again keeps the time: what is
-/// refused of it belongs to what was erased.
-pub(crate) type StandingValue = (u8, i64, u64, u64);
+/// (standing, time of the end, incarnation and sequence of the stream's end then, time of the last erasure that was
+/// begun, incarnation and sequence up to which nothing is taken in for it). The standing is one of `STANDING_*`; what
+/// it does not use is 0.
+pub(crate) type StandingValue = (u8, i64, u64, u64, i64, u64, u64);
 /// `<platform>.<account>` to its standing, where that is not simply active.
 pub(crate) const STANDINGS: TableDefinition<'static, &'static str, StandingValue> =
     TableDefinition::new("standings-1");
@@ -118,9 +118,10 @@ pub(crate) const ERASURES: TableDefinition<'static, (&'static str, u128), Erasur
 pub(crate) const ERASED_RECORDS: TableDefinition<'static, (u32, u128), i64> =
     TableDefinition::new("erased-records-1");
 
-/// `<platform>.<account>` to (incarnation, sequence): what is erased may be in the stream on the account's subject, up
-/// to there.
-pub(crate) const PURGES: TableDefinition<'static, &'static str, (u64, u64)> =
+/// (incarnation, sequence, since when).
+pub(crate) type PurgeValue = (u64, u64, i64);
+/// `<platform>.<account>` to what is due: what is erased may be in the stream on the account's subject, up to there.
+pub(crate) const PURGES: TableDefinition<'static, &'static str, PurgeValue> =
     TableDefinition::new("purges-1");
 
 /// All tables that a batch may touch, open in its transaction.
@@ -138,7 +139,7 @@ pub(crate) struct Tables<'txn> {
     pub(crate) erasing: Table<'txn, (u32, &'static str), ()>,
     pub(crate) erasures: Table<'txn, (&'static str, u128), ErasureValue>,
     pub(crate) erased_records: Table<'txn, (u32, u128), i64>,
-    pub(crate) purges: Table<'txn, &'static str, (u64, u64)>,
+    pub(crate) purges: Table<'txn, &'static str, PurgeValue>,
 }
 
 impl<'txn> Tables<'txn> {

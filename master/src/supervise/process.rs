@@ -12,7 +12,9 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid,
+};
 use tokio::sync::{oneshot, watch};
 
 use super::config::WorkersConfig;
@@ -110,6 +112,16 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Kills a process that is none of ours, with its group if it leads one.
+pub(super) fn kill_found(pid: u32) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    if getpgid(Some(pid)) == Ok(pid) {
+        return kill_group(pid);
+    }
+    // It fails only when the process is gone, which is what is wanted.
+    let _ = kill_process(pid, Signal::KILL);
 }
 
 fn kill_group(pid: Pid) {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::WorkersConfig;
 use super::history::{HEALTHY, History, START, Verdict};
 use super::log::Log;
-use super::process::{Process, in_words};
+use super::process::{Process, in_words, kill_found};
 use super::{Action, LastExit, Order, Supervised, SupervisedState};
 use crate::api::{Live, now};
 
@@ -22,9 +22,8 @@ use crate::api::{Live, now};
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a running worker is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whether the worker of a master that was killed has ended, and how often at most.
+/// How often it is looked whether the worker of a master that was killed has ended.
 const FORERUNNER_EVERY: Duration = Duration::from_millis(250);
-const FORERUNNER_LOOKS_MAX: usize = 160;
 
 /// What comes next in its life.
 enum Next {
@@ -89,25 +88,58 @@ impl Worker {
         }
     }
 
-    /// A master that was killed leaves workers that are still stopping in order. Starting beside them would fail.
+    /// A master that was killed leaves workers that are still stopping in order. Starting beside them would fail. One
+    /// that takes longer than a worker may is killed: nobody else would ever end it.
     async fn outlive_forerunner(&mut self) -> Next {
-        for look in 0..FORERUNNER_LOOKS_MAX {
-            let dir = self.state_dir.clone();
-            let found = tokio::task::spawn_blocking(move || forerunner(&dir)).await;
-            let Some(pid) = found.ok().flatten() else { break };
-            if look == 0 {
-                tracing::info!(
-                    worker = self.shown.name,
+        let (worker, limit) = (self.shown.name.clone(), self.config.stop_timeout);
+        let began = Instant::now();
+        let mut killed = false;
+        while let Some(pid) = self.forerunner(killed).await {
+            if self.shown.pid != Some(pid) {
+                tracing::info!(worker, pid, "waiting for the worker of a master before to end");
+                self.shown.pid = Some(pid);
+                self.tell();
+            }
+            if began.elapsed() >= limit + KILL_TIMEOUT {
+                tracing::error!(
+                    worker,
                     pid,
-                    "waiting for the worker of a master before to end"
+                    "a worker in this folder does not end; another is started all the same"
                 );
+                break;
+            }
+            if began.elapsed() >= limit && !killed {
+                let limit_s = limit.as_secs();
+                tracing::warn!(
+                    worker,
+                    pid,
+                    limit_s,
+                    "the worker of a master before did not stop in time; it is killed, unless somebody else started it"
+                );
+                killed = true;
             }
             tokio::select! {
                 () = sleep(FORERUNNER_EVERY) => {}
                 () = self.shutdown.cancelled() => return Next::End,
             }
         }
+        self.shown.pid = None;
+        self.tell();
         Next::Start
+    }
+
+    /// The process that a master before started for this worker; with `kill` it is killed as soon as it is found.
+    async fn forerunner(&self, kill: bool) -> Option<u32> {
+        let (dir, id) = (self.state_dir.clone(), self.config.worker_id(&self.shown.name));
+        let found = tokio::task::spawn_blocking(move || {
+            let pid = forerunner(&dir)?;
+            // Somebody's own worker in this folder is waited for, and left alone.
+            if kill && carries(pid, b"--worker-id", id.as_bytes()) {
+                kill_found(pid);
+            }
+            Some(pid)
+        });
+        found.await.ok().flatten()
     }
 
     /// From a start to its end.
@@ -140,14 +172,19 @@ impl Worker {
                 }
                 Some(order) = self.orders.recv() => order,
             };
-            if order.action == Action::Start {
-                let _ = order.taken.send(());
-                continue;
+            let before = self.shown.state;
+            if order.is_wanted() && order.action != Action::Start {
+                self.show(SupervisedState::Stopping);
             }
-            self.show(SupervisedState::Stopping);
-            let _ = order.taken.send(());
+            let action = match order.take() {
+                Some(action @ (Action::Stop | Action::Restart)) => action,
+                Some(Action::Start) | None => {
+                    self.show(before);
+                    continue;
+                }
+            };
             self.end(process).await;
-            return match order.action {
+            return match action {
                 Action::Stop => Next::Rest(SupervisedState::Stopped),
                 Action::Start | Action::Restart => Next::Start,
             };
@@ -256,14 +293,15 @@ impl Worker {
 
 /// What an order makes of a worker that does not run.
 async fn ordered(orders: &mut mpsc::Receiver<Order>, shutdown: &CancellationToken) -> Next {
-    tokio::select! {
-        () = shutdown.cancelled() => Next::End,
-        Some(order) = orders.recv() => {
-            let _ = order.taken.send(());
-            match order.action {
-                Action::Start | Action::Restart => Next::Start,
-                Action::Stop => Next::Rest(SupervisedState::Stopped),
-            }
+    loop {
+        let order = tokio::select! {
+            () = shutdown.cancelled() => return Next::End,
+            Some(order) = orders.recv() => order,
+        };
+        match order.take() {
+            Some(Action::Start | Action::Restart) => return Next::Start,
+            Some(Action::Stop) => return Next::Rest(SupervisedState::Stopped),
+            None => {}
         }
     }
 }
@@ -272,9 +310,13 @@ async fn ordered(orders: &mut mpsc::Receiver<Order>, shutdown: &CancellationToke
 fn forerunner(state_dir: &Path) -> Option<u32> {
     let asked = state_dir.as_os_str().as_encoded_bytes();
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        arguments.windows(2).any(|pair| pair[0] == b"--state-dir" && pair[1] == asked)
-    })
+    let mut processes = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    processes.find(|pid| carries(*pid, b"--state-dir", asked))
+}
+
+/// Whether a process was started with this flag and value.
+fn carries(pid: u32, flag: &[u8], value: &[u8]) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    arguments.windows(2).any(|pair| pair == [flag, value])
 }

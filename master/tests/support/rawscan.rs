@@ -35,11 +35,11 @@ pub(crate) fn holds(path: &Path, needle: &str) -> bool {
         "threads-by-time-1": (u32, i64, u8, &str) => ();
         "changes-1": u64 => (i64, u32, u8, u8, &str, &[u8]);
         "dead-letters-1": u64 => (i64, u64, u64, &str, &str, &str, &[u8]);
-        "standings-1": &str => (u8, i64, u64, u64);
+        "standings-1": &str => (u8, i64, u64, u64, i64, u64, u64);
         "erasing-1": (u32, &str) => ();
         "erasures-1": (&str, u128) => (i64, bool);
         "erased-records-1": (u32, u128) => i64;
-        "purges-1": &str => (u64, u64);
+        "purges-1": &str => (u64, u64, i64);
     }
     assert!(names.is_empty(), "tables that are not looked through: {names:?}");
     found

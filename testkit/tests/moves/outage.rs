@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use snapfleet_testkit::process::Process;
 use snapfleet_testkit::system::{Key, Setup, SiteControl, System};
 use snapfleet_testkit::{TestBroker, eventually};
 use tokio::task::JoinHandle;
@@ -14,7 +15,7 @@ use super::{STORED_WITHIN, holder, wait_for_state};
 
 const ACCOUNTS: [&str; 2] = ["shop-a", "shop-b"];
 /// Pages are loaded anew this often, if they may be driven.
-const REFRESH_S: u32 = 3;
+const REFRESH_S: u32 = 2;
 const NEVER_S: u32 = 3_600;
 
 fn is_long() -> bool {
@@ -67,7 +68,13 @@ async fn works(system: &System) -> BTreeMap<(&'static str, Key), Value> {
 
 /// Waits until no page is loaded any more, as it would be every few seconds if it might be driven.
 async fn wait_until_left_alone(system: &System) -> BTreeMap<(&'static str, Key), Value> {
-    let longer_than_a_refresh = Duration::from_secs(u64::from(REFRESH_S) + 1);
+    eventually(Duration::from_secs(20), "the workers know that they may not act", async || {
+        let doubts = |worker: &Process| worker.log().contains("the lease is in doubt");
+        system.workers.iter().all(doubts).then_some(())
+    })
+    .await;
+    // With the time that a load takes, and scrolling.
+    let longer_than_a_refresh = Duration::from_secs(u64::from(REFRESH_S) + 3);
     eventually(Duration::from_secs(30), "the pages are left alone", async || {
         for account in ACCOUNTS {
             system.control(&format!("{account}/push?kind=counter")).await;

@@ -19,9 +19,15 @@ const RESTORED_PER_EVICTION: usize = 5_000;
 pub(super) const CLAIM_PAUSE_MIN: Duration = Duration::from_millis(200);
 const CLAIM_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// The publisher, the last epoch in which anybody published records, and the window as the stream has it.
-type Claimed = Result<(Publisher, u64, Window), ClaimError>;
-pub(super) type Claiming = JoinHandle<Claimed>;
+/// A claim that is stored.
+pub(super) struct Claimed {
+    publisher: Publisher,
+    /// The last epoch in which anybody published records, and the window as the stream has it; `None` where nobody has
+    /// published since the account was last held here.
+    restored: Option<(u64, Window)>,
+}
+
+pub(super) type Claiming = JoinHandle<Result<Claimed, ClaimError>>;
 
 impl Account {
     /// Begins to restore the window and to claim the account.
@@ -35,9 +41,18 @@ impl Account {
         }
         let (broker, account, instance) =
             (self.task.broker.clone(), self.task.account.clone(), self.task.instance.clone());
-        let mut erasures = self.erasures.clone();
+        let (mut erasures, lanes) = (self.erasures.clone(), self.task.lanes.clone());
+        let resume = self.resume.take();
         self.used = Some(grant.clone());
         self.claiming = Some(tokio::spawn(async move {
+            if let Some(resume) = resume {
+                let again = (grant.clone(), &lanes);
+                let again =
+                    Publisher::claim_again(&broker, &account, &instance, again, now(), resume).await?;
+                if let Some(publisher) = again {
+                    return Ok(Claimed { publisher, restored: None });
+                }
+            }
             let mut window = Window::default();
             let mut restored = 0_usize;
             let restore = |record: Record, at| {
@@ -50,18 +65,21 @@ impl Account {
                     window.evict(now(), window::RECORDS_MAX);
                 }
             };
-            let claim = Publisher::claim(&broker, &account, &instance, grant, now(), restore);
+            let claim = Publisher::claim(&broker, &account, &instance, (grant, &lanes), now(), restore);
             let (publisher, data_epoch) = claim.await?;
             window.evict(now(), window::RECORDS_MAX);
-            Ok((publisher, data_epoch, window))
+            Ok(Claimed { publisher, restored: Some((data_epoch, window)) })
         }));
     }
 
-    pub(super) fn claimed(&mut self, claimed: Option<Claimed>) {
+    pub(super) fn claimed(&mut self, claimed: Option<Result<Claimed, ClaimError>>) {
         let account = &self.task.account;
         let error = match claimed {
-            Some(Ok((publisher, data_epoch, window))) => {
-                return self.take_over(publisher, data_epoch, window);
+            Some(Ok(Claimed { publisher, restored })) => {
+                if let Some((data_epoch, window)) = restored {
+                    self.compare(data_epoch, window);
+                }
+                return self.hold(publisher);
             }
             Some(Err(error)) => error.to_string(),
             None => "the claiming task died".to_owned(),
@@ -76,9 +94,9 @@ impl Account {
 
     /// Goes on from what the stream holds, with what was seen before and is not in it. Had somebody else published
     /// for the account since that was seen, it only adds what is unknown.
-    fn take_over(&mut self, publisher: Publisher, data_epoch: u64, restored: Window) {
-        let (account, epoch) = (&self.task.account, publisher.epoch());
-        tracing::info!(account.id = %account, epoch, restored = restored.len(), "account claimed");
+    fn compare(&mut self, data_epoch: u64, restored: Window) {
+        let account = &self.task.account;
+        tracing::debug!(account.id = %account, restored = restored.len(), "window read back");
         let unsent = std::mem::replace(&mut self.window, restored).into_pending();
         let earlier = self.epoch;
         let left = std::mem::take(&mut self.left).into_iter();
@@ -86,6 +104,10 @@ impl Account {
             records.into_iter().map(move |record| (epoch, record, at))
         });
         let unsent = unsent.into_iter().map(|(record, at)| (earlier, record, at));
+        // What was erased while the window was read; a second look finds what follows from the first.
+        for _ in 0..2 {
+            self.window.remove(|record| is_erased(&mut self.erasures, record));
+        }
         let mut left_out = 0_u64;
         for (seen_in, record, at) in left.chain(unsent) {
             if is_erased(&mut self.erasures, &record) {
@@ -101,6 +123,12 @@ impl Account {
             tracing::warn!(account.id = %account, records = left_out,
                 "records seen earlier are left out: another worker has published newer ones since");
         }
+    }
+
+    /// Publishes from now on.
+    fn hold(&mut self, publisher: Publisher) {
+        let (account, epoch, term) = (&self.task.account, publisher.epoch(), publisher.grant().term);
+        tracing::info!(account.id = %account, epoch, known = self.window.len(), "account claimed");
         let pending = self.window.pending_len();
         if pending > 0 {
             tracing::info!(account.id = %account, pending, "records seen earlier are published now");
@@ -113,6 +141,6 @@ impl Account {
         self.task.roster.update(&self.task.account, |health| health.epoch = epoch);
         self.health.unpublished(None);
         self.health.cut_off(None);
-        self.task.helm.held(Some(epoch));
+        self.task.helm.held(Some((epoch, term)));
     }
 }

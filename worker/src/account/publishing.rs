@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Account, Ended, joined};
-use crate::outbox::Entry;
+use crate::outbox::{Entry, FILE_BYTES_MAX, OutboxError};
 use crate::publish::{Outcome, Publisher, RECORDS_PER_MESSAGE};
 use crate::roster::now;
 use crate::window::{self, Sent};
@@ -78,6 +78,8 @@ impl Account {
         // One whose grant is over publishes no more; what it was told counts all the same.
         if self.used.is_some() && publisher.grant().holds() {
             self.publisher = Some(publisher);
+        } else {
+            self.resume = Some(publisher.resume());
         }
         let (kind, mut sent) = match work {
             Work::Delta(sent) => ("delta", sent),
@@ -169,14 +171,24 @@ impl Account {
     pub(super) fn rewrite_outbox(&mut self) {
         let (records, _) = self.window.delta(usize::MAX);
         let (epoch, at) = (self.epoch, self.captured_at);
+        self.outbox_dense = false;
         self.with_outbox(|outbox| {
-            if records.is_empty() { outbox.clear() } else { outbox.replace(&Entry { epoch, at, records }) }
+            if records.is_empty() { outbox.clear() } else { outbox.rewrite(&[Entry { epoch, at, records }]) }
         });
     }
 
     /// Puts what was seen on disk.
     pub(super) fn keep(&mut self, entry: &Entry) {
-        self.with_outbox(|outbox| outbox.append(entry));
+        let Some(outbox) = &mut self.outbox else { return };
+        let appended = outbox.append(entry);
+        // It holds every change of a record, of which the newest is what counts; unless that has not helped before.
+        if matches!(appended, Err(OutboxError::Full { .. })) && !self.outbox_dense {
+            self.rewrite_outbox();
+            let bytes = self.outbox.as_ref().map_or(0, crate::outbox::Outbox::bytes);
+            self.outbox_dense = bytes > FILE_BYTES_MAX / 2;
+            return;
+        }
+        self.with_outbox(|_| appended);
     }
 
     /// Tells once that the outbox does not work, and when it does again.

@@ -1,5 +1,6 @@
 //! A command to capture and publish now: the pages load anew, what they show is published, and the asker is told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use snapfleet_protocol::{AccountState, Command, CommandAnswer};
@@ -33,14 +34,14 @@ pub struct Ask {
 pub(super) struct Syncing {
     askers: Vec<oneshot::Sender<CommandAnswer>>,
     since: Instant,
-    /// Whether a page has loaded.
-    loaded: bool,
+    /// The pages that have loaded.
+    loaded: BTreeSet<String>,
     /// When something last came.
     last_sign: Instant,
     captured: u64,
     records: u64,
-    /// Since when what was captured is being published.
-    publishing_since: Option<Instant>,
+    /// Since when what was captured is being published, and up to which change.
+    publishing: Option<(Instant, u64)>,
     next_look: Instant,
 }
 
@@ -48,7 +49,7 @@ impl Syncing {
     pub(super) fn note(&mut self, sighting: &Sighting) {
         match sighting {
             Sighting::Records { .. } => self.captured += 1,
-            Sighting::PageLoaded { .. } => self.loaded = true,
+            Sighting::PageLoaded { page, .. } => drop(self.loaded.insert(page.clone())),
             _ => {}
         }
         self.last_sign = Instant::now();
@@ -94,11 +95,11 @@ impl Account {
         self.syncing = Some(Syncing {
             askers: vec![ask.answer],
             since: now,
-            loaded: false,
+            loaded: BTreeSet::new(),
             last_sign: now,
             captured: 0,
             records: 0,
-            publishing_since: None,
+            publishing: None,
             next_look: now + LOOK_EVERY,
         });
     }
@@ -122,18 +123,22 @@ impl Account {
         syncing.next_look = Instant::now() + LOOK_EVERY;
         let mut answer = failure.map(refused);
         if answer.is_none() {
-            answer = match syncing.publishing_since {
-                None if syncing.loaded && syncing.last_sign.elapsed() >= QUIET_AFTER => {
-                    syncing.publishing_since = Some(Instant::now());
+            let loaded = syncing.loaded.len() >= self.task.pages;
+            let at_rest = syncing.last_sign.elapsed() >= QUIET_AFTER;
+            let late = syncing.since.elapsed() >= CAPTURE_TIMEOUT;
+            answer = match syncing.publishing {
+                // A page to which something comes all the time never comes to rest.
+                None if loaded && (at_rest || late) => {
+                    syncing.publishing = Some((Instant::now(), self.window.newest_change()));
                     self.due = (self.window.pending_len() > 0).then(Instant::now);
                     None
                 }
-                None if syncing.since.elapsed() >= CAPTURE_TIMEOUT => {
+                None if late => {
                     let seconds = CAPTURE_TIMEOUT.as_secs();
-                    Some(refused(format!("no page has loaded and come to rest within {seconds} s")))
+                    Some(refused(format!("its pages have not all loaded within {seconds} s")))
                 }
                 None => None,
-                Some(_) if self.window.pending_len() == 0 && self.in_flight.is_none() => {
+                Some((_, change)) if self.window.is_published_up_to(change) && self.publisher.is_some() => {
                     let stream_seq = self.publisher.as_ref().map_or(0, crate::publish::Publisher::last);
                     Some(CommandAnswer::Synced {
                         instance: self.task.instance.clone(),
@@ -142,7 +147,7 @@ impl Account {
                         captured: syncing.captured,
                     })
                 }
-                Some(since) if since.elapsed() >= PUBLISH_TIMEOUT => {
+                Some((since, _)) if since.elapsed() >= PUBLISH_TIMEOUT => {
                     let pending = self.window.pending_len();
                     Some(refused(format!("captured, but {pending} records are not acked by the broker yet")))
                 }

@@ -3,10 +3,11 @@
 //!
 //! Both are raw publishes: the client's key-value calls would drop the time to live on an update.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use snapfleet_broker::{Broker, Outgoing, PublishError, delete_key, publish};
+use snapfleet_broker::{Broker, BrokerConfig, Outgoing, PublishError, publish, withdraw_key};
 use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, HELD_ACCOUNTS_KEY, WORKERS_PREFIX};
 use snapfleet_protocol::{AccountHealth, Heartbeat, HeldAccounts, InstanceId};
 use tokio::sync::watch;
@@ -23,6 +24,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_200);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long what is told of the held accounts lives; only read beside a living heartbeat.
 const HELD_TTL_S: u64 = 120;
+/// How long the mark of a worker that has left lives: long enough to be seen by all.
+const WITHDRAWN_TTL_S: u64 = 60;
 /// What did not change is told again after this.
 const HELD_AGAIN_AFTER: Duration = Duration::from_secs(40);
 /// What is told of the held accounts takes at most this many bytes a second of the broker, whatever their number;
@@ -42,8 +45,32 @@ pub(crate) struct Told {
     pub(crate) problems: Vec<String>,
 }
 
+/// Publishes heartbeats until `stop`, on a thread and a connection of their own: behind the snapshots of a thousand
+/// accounts, or a runtime that is busy with them, an ack would come too late, and all accounts be given up for it.
+///
+/// # Errors
+/// Where the system gives no thread.
+pub(crate) fn start(
+    config: BrokerConfig,
+    identity: Identity,
+    (roster, gate): (Roster, Gate),
+    told: watch::Receiver<Told>,
+    stop: CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let beat = async move {
+        let config = BrokerConfig { name: format!("{} heartbeat", config.name), ..config };
+        match Broker::connect(&config, &stop).await {
+            Ok(broker) => beat(broker, identity, roster, gate, told, stop).await,
+            Err(_) if stop.is_cancelled() => {}
+            Err(error) => tracing::error!(%error, "no heartbeats: this worker takes no accounts; restart it"),
+        }
+    };
+    std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || runtime.block_on(beat))
+}
+
 /// Publishes heartbeats until `stop`, then withdraws the key, so that the worker is gone at once.
-pub(crate) async fn beat(
+async fn beat(
     broker: Broker,
     identity: Identity,
     roster: Roster,
@@ -86,7 +113,8 @@ pub(crate) async fn beat(
     gate.shut();
     for key in [format!("{WORKERS_PREFIX}{}.{HELD_ACCOUNTS_KEY}", identity.instance), key(&identity.instance)]
     {
-        let withdrawn = tokio::time::timeout(ANSWER_TIMEOUT, delete_key(&broker, key, None)).await;
+        let withdrawn =
+            tokio::time::timeout(ANSWER_TIMEOUT, withdraw_key(&broker, key, WITHDRAWN_TTL_S)).await;
         if !matches!(withdrawn, Ok(Ok(_))) {
             tracing::warn!("the heartbeat is not withdrawn: it expires by itself");
         }

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use snapfleet_broker::{Broker, last_per_subject};
-use snapfleet_protocol::stream::{HEARTBEAT_TTL_S, WORKERS_PREFIX, WORKERS_STREAM};
+use snapfleet_broker::{Broker, Stored, last_per_subject};
+use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, WORKERS_PREFIX, WORKERS_STREAM};
 use snapfleet_protocol::{Heartbeat, IdError, InstanceId, PlatformName, UnixMs, WorkerId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,8 @@ use crate::roster::now;
 /// How long the heartbeat of an earlier start may still be there.
 const TWIN_TIMEOUT: Duration = Duration::from_secs(HEARTBEAT_TTL_S + 2);
 const TWIN_POLL: Duration = Duration::from_millis(300);
+/// For so long the heartbeat of the former start is watched, if there is one: it must not be renewed.
+const FORMER_WATCHED: Duration = Duration::from_millis(HEARTBEAT_EVERY_MS + 700);
 
 /// Who this worker is.
 #[derive(Debug, Clone)]
@@ -126,7 +128,8 @@ impl Identity {
     }
 
     /// Waits until nobody else runs under this id. An earlier start's heartbeat, which this worker cannot know to be
-    /// over because its state_dir is a new one, has gone after a few seconds.
+    /// over because its state_dir is a new one, has gone after a few seconds; that of the start which the state_dir
+    /// names may be there, but not be renewed: then the folder was copied from a worker that runs.
     ///
     /// # Errors
     /// [`IdentityError::Twin`] where somebody goes on to.
@@ -135,29 +138,57 @@ impl Identity {
         broker: &Broker,
         shutdown: &CancellationToken,
     ) -> Result<(), IdentityError> {
-        let deadline = Instant::now() + TWIN_TIMEOUT;
-        let mut told = false;
+        let started = Instant::now();
+        let (mut told, mut former_seq) = (false, None);
         loop {
             let stored = last_per_subject(broker, WORKERS_STREAM, &format!("{WORKERS_PREFIX}*")).await;
-            let stored = stored.unwrap_or_else(|error| {
-                tracing::debug!(%error, "who else runs cannot be read yet");
-                Vec::new()
-            });
-            let living = stored.iter().filter(|message| !message.is_gone());
-            let read =
-                living.filter_map(|message| serde_json::from_slice::<Heartbeat>(&message.payload).ok());
-            let Some(twin) = read.into_iter().find(|other| self.is_twin(other)) else { return Ok(()) };
-            if Instant::now() >= deadline {
-                return Err(IdentityError::twin(&twin));
-            }
-            if !std::mem::replace(&mut told, true) {
-                tracing::info!(worker.id = %self.worker, worker.instance = %twin.instance, "waiting for another start with this worker id to be gone");
+            let waits_for = match &stored {
+                Ok(stored) => self.twin_in(stored, &mut former_seq)?,
+                Err(error) if started.elapsed() >= TWIN_TIMEOUT => {
+                    tracing::warn!(%error, "whether another worker runs under this id cannot be told; going on");
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "who else runs cannot be read yet");
+                    None
+                }
+            };
+            let former_rests = former_seq.is_none() || started.elapsed() >= FORMER_WATCHED;
+            match waits_for {
+                None if stored.is_ok() && former_rests => return Ok(()),
+                Some(twin) if started.elapsed() >= TWIN_TIMEOUT => return Err(IdentityError::twin(&twin)),
+                Some(twin) if !std::mem::replace(&mut told, true) => {
+                    tracing::info!(worker.id = %self.worker, worker.instance = %twin.instance, "waiting for another start with this worker id to be gone");
+                }
+                _ => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(TWIN_POLL) => {}
                 () = shutdown.cancelled() => return Ok(()),
             }
         }
+    }
+
+    /// Another worker with this id among the heartbeats, to be waited for. Fails at once where the former start's
+    /// heartbeat was renewed since the last look.
+    fn twin_in(
+        &self,
+        stored: &[Stored],
+        former_seq: &mut Option<u64>,
+    ) -> Result<Option<Heartbeat>, IdentityError> {
+        let mut found = None;
+        for message in stored.iter().filter(|message| !message.is_gone()) {
+            let Ok(other) = serde_json::from_slice::<Heartbeat>(&message.payload) else { continue };
+            if self.is_former(&other.instance)
+                && former_seq.replace(message.seq).is_some_and(|seq| seq != message.seq)
+            {
+                return Err(IdentityError::twin(&other));
+            }
+            if self.is_twin(&other) {
+                found = Some(other);
+            }
+        }
+        Ok(found)
     }
 }
 

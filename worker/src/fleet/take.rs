@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_millis(3_000);
 /// been cut off as this worker was.
 const FORMER_HOLDER_FIRST: Duration = Duration::from_secs(HEARTBEAT_TTL_S);
 /// Accounts taken between two looks, at most.
-const TAKEN_PER_LOOK: usize = 64;
+pub(super) const TAKEN_PER_LOOK: usize = 64;
 /// Writes to the bucket of leases at once, at most.
 const WRITES_AT_ONCE: usize = 32;
 
@@ -84,7 +84,12 @@ impl Fleet {
 
     /// Whether the account may be taken now; adds the holder whose end is to be confirmed first.
     fn may_take(&self, account: &AccountId, gone: &mut BTreeSet<InstanceId>) -> bool {
-        let Some(lease) = self.view.lease(account) else { return self.started.elapsed() >= SETTLE };
+        let Some(lease) = self.view.lease(account) else {
+            // In a bucket that was made anew, those who hold accounts come first.
+            let holders_first =
+                self.view.leases_anew_at.is_some_and(|at| at.elapsed() < FORMER_HOLDER_FIRST + SETTLE);
+            return self.started.elapsed() >= SETTLE && !holders_first;
+        };
         if self.is_mine(&lease.instance, account) {
             return true;
         }
@@ -97,9 +102,15 @@ impl Fleet {
 
     /// Those of the instances that have no heartbeat by the word of the stream's leader.
     async fn confirm_gone(&self, instances: BTreeSet<InstanceId>) -> BTreeSet<InstanceId> {
+        let broker = &self.task.crew.broker;
+        let asked = stream::iter(instances).map(async |instance| {
+            let gone = view::is_gone(broker, &instance).await;
+            (instance, gone)
+        });
+        let answers: Vec<_> = asked.buffer_unordered(WRITES_AT_ONCE).collect().await;
         let mut gone = BTreeSet::new();
-        for instance in instances {
-            match view::is_gone(&self.task.crew.broker, &instance).await {
+        for (instance, answer) in answers {
+            match answer {
                 Ok(true) => drop(gone.insert(instance)),
                 Ok(false) => {}
                 Err(error) => {

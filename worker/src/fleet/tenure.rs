@@ -17,7 +17,7 @@ use crate::browser::SharedBrowser;
 use crate::control;
 use crate::drive;
 use crate::platform::Platform;
-use crate::publish::Grant;
+use crate::publish::{Grant, Lanes};
 use crate::roster::Roster;
 use crate::session::{self, FleetKey, SessionTask};
 use crate::simulate::{self, Simulation};
@@ -25,6 +25,8 @@ use crate::steering::{Helm, Steering};
 
 /// Sightings that wait for an account's task, at most; beyond that the mapping waits.
 const SIGHTINGS_MAX: usize = 64;
+/// After this it is shown that an account waits for its sessions.
+const SESSION_LATE: std::time::Duration = std::time::Duration::from_secs(5);
 /// Commands that wait for an account's task, at most.
 const ASKS_MAX: usize = 16;
 
@@ -49,6 +51,7 @@ pub(crate) struct Crew {
     pub(crate) gate: Gate,
     pub(crate) outbox_dir: PathBuf,
     pub(crate) source: Source,
+    pub(crate) lanes: Arc<Lanes>,
     /// The fleet's key, if there is one.
     pub(crate) key: Option<Arc<FleetKey>>,
 }
@@ -179,6 +182,7 @@ impl Part {
     }
 
     fn show(&self) -> anyhow::Result<Show> {
+        self.config.check()?;
         match &self.crew.source {
             Source::Browser { platforms, browser } => {
                 let platform = platforms.get(&self.account.platform);
@@ -216,6 +220,11 @@ impl Part {
             roster: crew.roster.clone(),
             grants,
             sightings,
+            pages: match &show {
+                Show::Pages(plan, _) => plan.page_count(),
+                Show::Generator(_) => 1,
+            },
+            lanes: crew.lanes.clone(),
             asks,
             erasures,
             helm,
@@ -257,7 +266,17 @@ async fn run_show(
             let stop = released.clone();
             let task =
                 SessionTask { broker: crew.broker.clone(), key, account: account.clone(), steering, stop };
-            let Some((exchange, keeper)) = session::open(task).await else { return };
+            let opening = session::open(task);
+            tokio::pin!(opening);
+            let opened = tokio::select! {
+                opened = &mut opening => opened,
+                () = tokio::time::sleep(SESSION_LATE) => {
+                    let problem = "the stored sessions cannot be read, so its pages are not opened: see the worker's log";
+                    crew.roster.note_problem(&account, "session", Some(problem.to_owned()));
+                    opening.await
+                }
+            };
+            let Some((exchange, keeper)) = opened else { return };
             // Beside the state: an older session may do.
             crew.roster.note_problem(&account, "session", exchange.problem().map(str::to_owned));
             let keeping = tokio::spawn(keeper.run());

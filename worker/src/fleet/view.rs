@@ -2,7 +2,7 @@
 //!
 //! Read by asking, not by watching: a key that expires is announced to nobody, and workers may create no consumers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use tokio::time::Instant;
 
 /// How often it is asked whether the buckets are still the same ones.
 const SAME_EVERY: Duration = Duration::from_secs(5);
+
+/// Heartbeats that make no sense and are told of, at most.
+const TOLD_MAX: usize = 1_000;
 
 /// Why the buckets could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,14 @@ pub(crate) struct View {
     leases_tail: Tail,
     erasures_tail: Tail,
     same_at: Option<Instant>,
+    /// Something changed by which accounts are assigned, and was not told yet: a read that fails later keeps it.
+    changed: bool,
+    /// When the bucket of leases was found to be another one.
+    pub(crate) leases_anew_at: Option<Instant>,
+    /// What is erased has changed since this was last taken.
+    pub(crate) erased: bool,
+    /// Heartbeats that make no sense, by subject, so that each is told once.
+    told: BTreeSet<String>,
 }
 
 impl View {
@@ -60,6 +71,10 @@ impl View {
             leases_tail: tail(LEASES_STREAM, LEASES_PREFIX),
             erasures_tail: tail(ERASURES_STREAM, ERASURES_PREFIX),
             same_at: None,
+            changed: false,
+            leases_anew_at: None,
+            erased: true,
+            told: BTreeSet::new(),
         }
     }
 
@@ -68,43 +83,49 @@ impl View {
     /// # Errors
     /// [`ViewError`]; what was read before stays.
     pub(crate) async fn refresh(&mut self, broker: &Broker) -> Result<bool, ViewError> {
-        let mut changed = false;
         if self.same_at.is_none_or(|at| at.elapsed() >= SAME_EVERY) {
             if !self.accounts_tail.is_same(broker).await? {
                 tracing::warn!("the bucket of accounts was made anew");
                 self.accounts.clear();
-                changed = true;
+                self.changed = true;
             }
             if !self.leases_tail.is_same(broker).await? {
-                tracing::warn!("the bucket of leases was made anew: accounts are acquired again");
+                tracing::warn!("the bucket of leases was made anew: what is held is acquired again");
                 self.leases.clear();
-                changed = true;
+                self.leases_anew_at = Some(Instant::now());
+                self.changed = true;
             }
-            if !self.erasures_tail.is_same(broker).await? {
-                self.erasures.clear();
-            }
+            // What was erased stays so, whatever becomes of the bucket: it is only added to.
+            self.erasures_tail.is_same(broker).await?;
             self.same_at = Some(Instant::now());
         }
-        changed |= self.read_workers(broker).await?;
+        self.read_workers(broker).await?;
         for stored in self.accounts_tail.read(broker).await? {
-            changed |= self.note_account(&stored);
+            self.changed |= self.note_account(&stored);
         }
         for stored in self.leases_tail.read(broker).await? {
-            changed |= self.note_lease(&stored);
+            self.changed |= self.note_lease(&stored);
         }
         for stored in self.erasures_tail.read(broker).await? {
             self.note_erasure(&stored);
         }
-        Ok(changed)
+        Ok(std::mem::take(&mut self.changed))
     }
 
-    async fn read_workers(&mut self, broker: &Broker) -> Result<bool, ViewError> {
+    async fn read_workers(&mut self, broker: &Broker) -> Result<(), ViewError> {
         let filter = format!("{WORKERS_PREFIX}*");
         let stored = last_per_subject(broker, WORKERS_STREAM, &filter).await?;
         let mut workers = BTreeMap::new();
         for message in stored.iter().filter(|message| !message.is_gone()) {
             match serde_json::from_slice::<Heartbeat>(&message.payload) {
-                Ok(heartbeat) => drop(workers.insert(heartbeat.instance.clone(), heartbeat)),
+                Ok(heartbeat) if message.key(WORKERS_PREFIX) == Some(heartbeat.instance.as_str()) => {
+                    workers.insert(heartbeat.instance.clone(), heartbeat);
+                }
+                Ok(_) => {
+                    if self.told.len() < TOLD_MAX && self.told.insert(message.subject.clone()) {
+                        tracing::warn!(subject = %message.subject, "a heartbeat stands under another worker's key; it does not count");
+                    }
+                }
                 // One of another version still holds what it holds; its leases name it.
                 Err(error) => {
                     tracing::debug!(subject = %message.subject, %error, "a heartbeat cannot be read");
@@ -126,7 +147,8 @@ impl View {
                 .zip(&self.workers)
                 .all(|((a, one), (b, other))| a == b && matters(one) == matters(other));
         self.workers = workers;
-        Ok(!same)
+        self.changed |= !same;
+        Ok(())
     }
 
     fn note_account(&mut self, stored: &Stored) -> bool {
@@ -136,6 +158,7 @@ impl View {
         }
         match serde_json::from_slice(&stored.payload) {
             Ok(entry) => {
+                self.erased |= matches!(entry, AccountEntry::Erased(_));
                 self.accounts.insert(account, entry);
                 true
             }
@@ -175,7 +198,7 @@ impl View {
         match serde_json::from_slice::<Erasure>(&stored.payload) {
             Ok(erasure) => {
                 let mut all = Erasures::clone(&self.erasures(&account));
-                all.insert(erasure);
+                self.erased |= all.insert(erasure);
                 self.erasures.insert(account, Arc::new(all));
             }
             Err(error) => tracing::warn!(subject = %stored.subject, %error, "an erasure cannot be read"),

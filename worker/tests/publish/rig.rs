@@ -85,6 +85,8 @@ impl Running {
             roster: roster.clone(),
             grants,
             sightings,
+            pages: 1,
+            lanes: Arc::default(),
             asks,
             erasures,
             helm,

@@ -84,7 +84,7 @@ fn state(name: &str) -> SessionState {
 
 fn helm(epoch: Option<u64>) -> Helm {
     let helm = Helm::new(Gate::always_open());
-    helm.held(epoch);
+    helm.held(epoch.map(|epoch| (epoch, 1)));
     helm
 }
 
@@ -197,7 +197,7 @@ async fn what_the_pages_leave_is_stored_while_the_account_is_held() {
         .await
         .is_err()
     );
-    helm.held(Some(4));
+    helm.held(Some((4, 1)));
     let stored = async |expected: Option<(u64, SessionState)>| {
         eventually(DEADLINE, "the state is stored", async || {
             (rig.kept().await.first() == Some(&expected)).then_some(())
@@ -211,7 +211,7 @@ async fn what_the_pages_leave_is_stored_while_the_account_is_held() {
     rig.put(&rig.sealed(6, "theirs")).await;
     exchange.export(state("late"));
     tokio::task::yield_now().await;
-    helm.held(Some(8));
+    helm.held(Some((8, 1)));
     exchange.export(state("ours again"));
     stored(Some((8, state("ours again")))).await;
     // The last state is stored after the account was let go.

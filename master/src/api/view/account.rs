@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use snapfleet_protocol::{
-    AccountConfig, AccountHealth, AccountId, InstanceId, StreamPoint, UnixMs, WorkerId,
-};
+use snapfleet_protocol::{AccountConfig, AccountHealth, AccountId, Erased, InstanceId, UnixMs, WorkerId};
 
 use super::CountsView;
 use crate::accounts::{Configured, masked};
@@ -59,7 +57,11 @@ impl AccountView {
         Self {
             account: id,
             configured,
-            state: fares.condition,
+            state: match fares.condition {
+                // The store has not even begun.
+                Some(Condition::Erased) if row.is_some() => Some(Condition::Erasing),
+                condition => condition,
+            },
             reason: fares.reason,
             since: fares.since,
             worker: fares.worker,
@@ -105,9 +107,9 @@ pub struct ConfigView {
     pub labels: BTreeMap<String, String>,
     /// What the platform asks for. Hidden values are `***`, sealed ones `sealed:***`; sent back they stay as they are.
     pub settings: BTreeMap<String, String>,
-    /// Snapshots up to here are not taken in.
+    /// The account was erased once, and added again: when, and up to where nothing of it is taken in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<StreamPoint>,
+    pub erased: Option<Erased>,
 }
 
 impl ConfigView {
@@ -116,7 +118,7 @@ impl ConfigView {
             interval_s: config.interval_s,
             labels: config.labels.clone(),
             settings: masked(&config.settings),
-            not_before: config.not_before,
+            erased: config.erased,
         }
     }
 }
@@ -158,7 +160,8 @@ impl AccountDetailView {
 pub struct EndView {
     /// The account.
     pub account: AccountId,
-    /// Whether the store has done its part; if not, it still does by itself.
+    /// Whether all of it is done, in the store and, where something is erased, in the broker; if not, the text says what
+    /// is still done by itself, or waits.
     pub done: bool,
     /// What was done or is still to come, in words.
     pub text: String,

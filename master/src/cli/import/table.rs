@@ -97,6 +97,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Row>, Vec<BadLine>), String> {
 }
 
 fn columns(header: &csv::ByteRecord) -> Result<Vec<Column>, String> {
+    if header.iter().any(|name| name.trim_ascii().contains(&b'\n')) {
+        return Err("a column's name goes on over several lines: is a quote not closed?".to_owned());
+    }
     let mut columns = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     for name in header {
@@ -127,6 +130,10 @@ fn columns(header: &csv::ByteRecord) -> Result<Vec<Column>, String> {
 }
 
 fn row(line: u64, columns: &[Column], record: &csv::ByteRecord) -> Result<Row, String> {
+    // No cell may hold one. It is the first thing to say: everything up to the next quote is in that cell.
+    if record.iter().any(|cell| cell.trim_ascii().contains(&b'\n')) {
+        return Err("one of its cells goes on over several lines: is a quote not closed?".to_owned());
+    }
     if record.len() != columns.len() {
         return Err(format!("it has {} columns, and the first line has {}", record.len(), columns.len()));
     }
@@ -190,6 +197,16 @@ mod tests {
         for (bad, named) in bad.iter().zip(["line 4", "demo..c", "\"soon\"", "\"perhaps\"", "2 columns"]) {
             assert!(bad.error.contains(named), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_is_named_where_it_opens() {
+        let file = "id,setting.user\ndemo.a,x\ndemo.b,\"y\ndemo.c,z\ndemo.d,z\n";
+        let (rows, bad) = read(file.as_bytes()).unwrap();
+        assert_eq!((rows.len(), bad.len(), bad[0].line), (1, 1, 3));
+        assert!(bad[0].error.contains("is a quote not closed?"), "{bad:?}");
+        let error = read(b"id,\"setting.user\ndemo.a,x\n").unwrap_err();
+        assert!(error.contains("is a quote not closed?"), "{error}");
     }
 
     #[test]
