@@ -91,7 +91,7 @@ const ZH = {
       case 'account_fault': return [`${p.account}${d}`, '请查看其采集端的日志'];
       // One entry of many, or all of them.
       case 'accounts_unreadable': return p.since === null
-        ? [`账号配置中的条目 ${p.detail} 无法读取，不会采集`, `请以 master 用户删除后重新添加：nats kv del accounts ${p.detail}`]
+        ? [`账号配置中的条目 ${p.detail} 无法读取，不会采集`, `请以 master 用户删除后重新添加：nats --inbox-prefix _INBOX_master kv del accounts ${p.detail}`]
         : [`账号配置无法读取${d}；显示的是之前的账号和采集端`, '请查看主服务日志，它会自动重试'];
       case 'left_behind': return [`采集端 ${p.worker} 的磁盘上有 ${p.account} 的 ${p.detail} 条记录，该账号现由另一采集端负责`, '请保留其 state_dir：再次负责该账号时会继续提交'];
       case 'worker_fault': return [`采集端 ${p.worker}${d}`, '请查看该采集端的日志'];
@@ -103,6 +103,11 @@ const ZH = {
         return [`${host} 上的副本 ${name} 没有消息，${/^\d+$/.test(behind) ? `落后 ${behind} 条消息` : '落后多少未知'}`,
           `请重新启动它；若不再使用：snapfleet-master replica remove ${name}`];
       }
+      case 'other_master': return [`另一个主服务（${p.detail}）也在通过同一消息服务器写入`, '请停止其中一个；只读的应作为副本启动：--replica NAME'];
+      case 'copies_few': return [`消息服务器是集群，但数据只有 ${p.detail} 份副本`, '请以 SNAPFLEET_REPLICAS=3 启动主服务'];
+      case 'erasure_failed': return [`删除无法继续${d}`, '请查看主服务日志，它会自动重试'];
+      case 'erasure_pending': return [`删除尚未在消息服务器上完成${d}`, '请等待所列副本跟上，或移除它：snapfleet-master replica remove NAME'];
+      case 'erasure_contradicted': return [`账号已被删除，但配置中没有删除记录${d}`, '请再次删除，或重新添加该账号'];
       case 'replica_fault': return [`副本的进度无法读取或上报${d}`, '请查看日志，它会自动重试'];
       case 'dead_letters': return [`${p.detail} 个快照无法写入，已保留为死信`, '查看：snapfleet-master dead-letters'];
     }

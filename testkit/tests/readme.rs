@@ -151,7 +151,12 @@ async fn the_commands_that_change_accounts_work_in_their_order_as_written() {
     for command in &commands[1..] {
         if command.contains(" sync ") {
             eventually(Duration::from_secs(40), "the account is captured", async || {
-                (system.api("accounts/demo.shop-a").await["state"] == "capturing").then_some(())
+                // What is shown may be from before it was paused, for as long as a heartbeat takes.
+                let shown = system.api("accounts/demo.shop-a").await;
+                let at = |value: &serde_json::Value| value.as_i64();
+                let (resumed, leased) = (at(&shown["changed_at"])?, at(&shown["lease"]["at"])?);
+                let anew = resumed <= leased && leased <= at(&shown["health"]["since"])?;
+                (shown["state"] == "capturing" && anew).then_some(())
             })
             .await;
         }
