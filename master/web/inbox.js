@@ -285,7 +285,7 @@ function drawAccounts({ account }) {
     entry('', T.all, total, '◎', T.accounts(S.accounts.length), '', false),
     ...S.accounts.map(a => {
       const state = a.state || 'unknown';
-      const ill = !['capturing', 'starting', 'paused', 'removed', 'unknown'].includes(state);
+      const ill = !['capturing', 'starting', 'paused', 'removed', 'erasing', 'unknown'].includes(state);
       const word = !a.configured && state === 'unassigned' ? T.unconfigured : T.states[state] || state;
       const title = [word, a.reason, !a.configured && word !== T.unconfigured && T.unconfigured, a.since && T.since(exact(a.since)),
         a.host && T.worker(`${a.host} ${a.worker}`)].filter(Boolean).join('\n');

@@ -95,7 +95,19 @@ pub(crate) async fn add(
     };
     let known = state.live.look(|moment| check_platform(&id.platform, &moment.workers.heartbeats));
     let known = known.map_err(|error| ApiError::BadRequest(error.to_string()))?;
-    let added = state.accounts.add(&id, config, asked.paused, asked.plain_secrets).await?;
+    // Held back until the store knows that its end is over: what a worker published before that would be refused.
+    let ended = state.accounts.get(&id).await.is_ok_and(|known| known.entry.config().is_none());
+    let mut added = state.accounts.add(&id, config, asked.paused || ended, asked.plain_secrets).await?;
+    if ended && !asked.paused {
+        let asked = id.clone();
+        let is_over = move |query: &Query| Ok(matches!(query.standing(&asked)?, Standing::Active { .. }));
+        if !until(&state, is_over).await? {
+            return Err(ApiError::Unavailable(format!(
+                "{id} is added, but paused: the store has not taken in yet that its end is over; resume it later"
+            )));
+        }
+        added = state.accounts.resume(&id).await?;
+    }
     let mut view = shown(&state, &id, &added).await?;
     view.warnings = match known {
         None => vec![format!(
