@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The shortest and the longest pause between two attempts to connect.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// An established connection that broke is retried faster: others wait for it.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long one attempt may take.

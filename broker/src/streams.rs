@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use snapfleet_protocol::Topic;
 use snapfleet_protocol::stream::{
@@ -11,6 +13,9 @@ use snapfleet_protocol::stream::{
 };
 
 use crate::connection::{Broker, is_denial};
+
+/// How often a stream is asked for that the broker does not answer for: each waits five seconds.
+const TRIES: u32 = 4;
 
 /// Why a stream is not there as it must be.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +62,42 @@ pub async fn ensure_streams(broker: &Broker, replicas: usize) -> Result<usize, S
     Ok(copies)
 }
 
-/// How many copies it has then.
-async fn ensure(broker: &Broker, stream: &'static str, mut config: Config) -> Result<usize, StreamError> {
-    let known = broker.jetstream().get_stream(stream).await.ok();
+/// How many copies it has then. A cluster that is electing a leader is asked again; a denied request, which is never
+/// answered either, is not.
+async fn ensure(broker: &Broker, stream: &'static str, config: Config) -> Result<usize, StreamError> {
+    let mut left = TRIES;
+    loop {
+        left -= 1;
+        let (reason, is_verdict) = match try_to_ensure(broker, stream, config.clone()).await {
+            Ok(copies) => return Ok(copies),
+            Err(refusal) => refusal,
+        };
+        let denied = broker.problems().into_iter().rev().find(|problem| is_denial(problem));
+        match denied {
+            Some(reason) => return Err(StreamError::Refused { stream, reason }),
+            None if is_verdict => return Err(StreamError::Settings { stream, reason }),
+            None if left == 0 || !broker.is_connected() => {
+                return Err(StreamError::Refused { stream, reason });
+            }
+            None => tracing::warn!(stream, reason, "stream cannot be checked yet; asking again"),
+        }
+    }
+}
+
+/// One try; where it fails, why, and whether that is the broker's verdict on the settings of a stream that exists.
+async fn try_to_ensure(
+    broker: &Broker,
+    stream: &'static str,
+    mut config: Config,
+) -> Result<usize, (String, bool)> {
+    let known = match broker.jetstream().get_stream(stream).await {
+        Ok(known) => Some(known),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => None,
+            // Taken for missing, it would be given fewer copies than it has.
+            _ => return Err((error.to_string(), false)),
+        },
+    };
     let copies = known.as_ref().map_or(0, |known| known.cached_info().config.num_replicas);
     if copies > config.num_replicas {
         tracing::info!(stream, copies, asked = config.num_replicas, "stream keeps its copies");
@@ -68,15 +106,8 @@ async fn ensure(broker: &Broker, stream: &'static str, mut config: Config) -> Re
     let copies = config.num_replicas;
     let made = broker.jetstream().create_or_update_stream(config).await;
     made.map(|_| copies).map_err(|error| {
-        // A denied request is never answered; what denied it came as a fault of the connection.
-        let denied = broker.problems().into_iter().rev().find(|problem| is_denial(problem));
-        let unchangeable = known.is_some() && denied.is_none() && broker.is_connected();
-        let reason = denied.unwrap_or_else(|| error.to_string());
-        if unchangeable {
-            StreamError::Settings { stream, reason }
-        } else {
-            StreamError::Refused { stream, reason }
-        }
+        let is_verdict = known.is_some() && matches!(error.kind(), CreateStreamErrorKind::JetStream(_));
+        (error.to_string(), is_verdict)
     })
 }
 

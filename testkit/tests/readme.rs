@@ -149,6 +149,12 @@ async fn the_commands_that_change_accounts_work_in_their_order_as_written() {
     // The account is there already; README adds it.
     terminal.run("snapfleet-master accounts remove demo.shop-a");
     for command in &commands[1..] {
+        if command.contains(" resume ") {
+            eventually(Duration::from_secs(40), "its worker has let go of it", async || {
+                system.api("accounts/demo.shop-a").await["lease"].is_null().then_some(())
+            })
+            .await;
+        }
         if command.contains(" sync ") {
             eventually(Duration::from_secs(40), "the account is captured", async || {
                 // What is shown may be from before it was paused, for as long as a heartbeat takes.

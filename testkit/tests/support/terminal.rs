@@ -1,14 +1,18 @@
 //! A command in a terminal of its own, for programs that ask whether to go on: the answer is no.
 
 use std::io::{Read, Write};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How long a command may take.
 const TIMEOUT: Duration = Duration::from_secs(90);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// What a program prints that is to be answered, and the answer: where the cursor is, and whether to go on.
-const ANSWERS: [(&[u8], &[u8]); 2] = [(b"\x1b[6n", b"\x1b[24;80R"), (b"(Y/n)", b"n\r")];
+/// A program that asks wants to know first, a few times, where the terminal's cursor is; what is typed together with
+/// that is lost. No is typed, again and again, when it has been quiet for this long.
+const QUIET: Duration = Duration::from_millis(200);
+const WHERE: &[u8] = b"\x1b[6n";
+const HERE: &[u8] = b"\x1b[24;80R";
+const NO: &[u8] = b"n\r";
 
 /// Runs a command line, prepared further by `prepare`, and returns what it printed.
 ///
@@ -23,37 +27,40 @@ pub(crate) fn run(line: &str, prepare: impl FnOnce(&mut Command)) -> String {
         .stdout(Stdio::piped());
     prepare(&mut command);
     let mut terminal = command.spawn().expect("script (of util-linux) runs");
-    let (stdin, stdout) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
-    let talking = std::thread::spawn(|| talk(stdin, stdout));
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = terminal.try_wait().unwrap() {
-            break status;
-        }
+    let (mut stdin, stdout) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+    let (asking, asked) = channel();
+    let reading = std::thread::spawn(|| read(stdout, asking));
+    let (started, mut asks) = (Instant::now(), false);
+    loop {
+        let answer = match asked.recv_timeout(QUIET) {
+            Ok(()) => HERE,
+            Err(RecvTimeoutError::Timeout) if asks => NO,
+            Err(RecvTimeoutError::Timeout) => b"",
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        asks |= answer == HERE;
+        // A program that does not wait for it may be gone already.
+        let _ = stdin.write_all(answer);
         if started.elapsed() > TIMEOUT {
             terminal.kill().unwrap();
         }
-        std::thread::park_timeout(LOOK_EVERY);
-    };
-    let said = talking.join().unwrap();
+    }
+    let (said, status) = (reading.join().unwrap(), terminal.wait().unwrap());
     assert!(status.success(), "{line}: {said}");
     said
 }
 
-/// Reads what is printed, and answers what is asked in it.
-fn talk(mut stdin: ChildStdin, mut stdout: ChildStdout) -> String {
-    let (mut said, mut answered) = (Vec::new(), [0; ANSWERS.len()]);
-    let mut chunk = [0; 4_096];
+/// Reads to the end, and tells each time that the cursor's place is asked for.
+fn read(mut stdout: ChildStdout, asking: Sender<()>) -> String {
+    let (mut said, mut told, mut chunk) = (Vec::new(), 0, [0; 4_096]);
     while let Ok(read @ 1..) = stdout.read(&mut chunk) {
         said.extend_from_slice(&chunk[..read]);
-        for ((asked, answer), answered) in ANSWERS.iter().zip(&mut answered) {
-            let asked = said.windows(asked.len()).filter(|window| window == asked).count();
-            for _ in *answered..asked {
-                // A program that does not wait for it may be gone already.
-                let _ = stdin.write_all(answer);
-            }
-            *answered = asked;
+        let asked = said.windows(WHERE.len()).filter(|window| *window == WHERE).count();
+        for _ in told..asked {
+            // Nobody listens any more once the command was given up.
+            let _ = asking.send(());
         }
+        told = asked;
     }
     String::from_utf8_lossy(&said).into_owned()
 }
