@@ -164,19 +164,28 @@ fn lock(state_dir: &Path) -> anyhow::Result<File> {
 /// Where the broker refuses us, or another running worker has our id; one line that names the remedy.
 pub async fn run(worker: Worker, shutdown: CancellationToken) -> anyhow::Result<()> {
     let Worker { broker: config, identity, state_dir, source, key, _lock } = worker;
-    let broker = Broker::connect(&config, &shutdown).await?;
-    check_access(&broker, &shutdown).await?;
     let browser = match &source {
         Source::Browser { browser, .. } => Some(browser.clone()),
         Source::Simulation(_) => None,
     };
-    if let Some(browser) = &browser {
-        // Before anything is taken: a worker without a browser must not take accounts from one that has it.
-        tokio::select! {
-            launched = browser.acquire() => drop(launched?),
-            () = shutdown.cancelled() => return Ok(()),
+    // Beside connecting: after an outage of the broker, who is ready late has lost its accounts to the others. And before
+    // anything is taken: a worker without a browser must not take accounts from one that has it.
+    let launching = async {
+        match &browser {
+            Some(browser) => Ok(browser.acquire().await.map(drop)?),
+            None => Ok(()),
         }
-    }
+    };
+    let connecting = async {
+        let broker = Broker::connect(&config, &shutdown).await?;
+        check_access(&broker, &shutdown).await?;
+        anyhow::Ok(broker)
+    };
+    let both = tokio::select! {
+        both = async { tokio::try_join!(connecting, launching) } => both,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let (broker, ()) = both?;
     identity.wait_for_twin(&broker, &shutdown).await?;
     tracing::info!(worker.id = %identity.worker, worker.instance = %identity.instance,
         max_accounts = identity.max_accounts, "worker starts");
