@@ -1,4 +1,4 @@
-//! What the buckets `accounts` and `erasures` say of accounts and persons, brought into the store; [`purge`] erases it out
+//! What the buckets `accounts` and `erasures` say of accounts and persons, brought into the store; `purge` erases it out
 //! of the broker as well.
 //!
 //! The buckets are the truth, and the store remembers how far each thing has come: whoever is stopped anywhere goes on

@@ -2,7 +2,7 @@
 //! `readers`, which holds back what the master may remove from the stream.
 //!
 //! A replica is a master that reads the stream into a store of its own and writes nothing but this key
-//! ([`report::run`]). Masters and replicas alike read all keys for `status` ([`watch`]). The store and the API know
+//! (`report::run`). Masters and replicas alike read all keys for `status` ([`watch`]). The store and the API know
 //! nothing of it but what is noted in [`Live`].
 
 pub(crate) mod report;

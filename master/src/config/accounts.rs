@@ -35,7 +35,7 @@ pub enum AccountsAction {
     },
     /// Prints one with its settings, secrets hidden.
     Show {
-        /// Which one, <platform>.<account>.
+        /// Which one, `<platform>.<account>`.
         account: AccountId,
         /// Prints the API's JSON.
         #[arg(long)]
@@ -57,21 +57,21 @@ pub enum AccountsAction {
         #[arg(long, value_name = "ACCOUNT")]
         yes_erase: Option<String>,
     },
-    /// Adds many from a CSV file: columns id, interval_s, paused, label.<name>, setting.<name>.
+    /// Adds many from a CSV file: columns id, interval_s, paused, `label.<name>`, `setting.<name>`.
     Import(ImportArgs),
 }
 
 /// One account, by name.
 #[derive(Debug, Args, Clone)]
 pub struct OneAccount {
-    /// Which one, <platform>.<account>.
+    /// Which one, `<platform>.<account>`.
     pub account: AccountId,
 }
 
 /// What `accounts add` takes.
 #[derive(Args, Clone)]
 pub struct AddArgs {
-    /// Its name, <platform>.<account>.
+    /// Its name, `<platform>.<account>`.
     pub account: AccountId,
     /// Time between two publishes of what changed, in seconds, 1 to 3600.
     #[arg(long, default_value_t = INTERVAL_S_DEFAULT)]
@@ -93,7 +93,7 @@ pub struct AddArgs {
 /// What `accounts set` takes.
 #[derive(Args, Clone)]
 pub struct SetArgs {
-    /// Which one, <platform>.<account>.
+    /// Which one, `<platform>.<account>`.
     pub account: AccountId,
     /// Time between two publishes of what changed, in seconds, 1 to 3600.
     #[arg(long)]
@@ -146,7 +146,7 @@ pub struct SyncArgs {
     /// The running master.
     #[command(flatten)]
     pub at: MasterArgs,
-    /// Which account, <platform>.<account>.
+    /// Which account, `<platform>.<account>`.
     pub account: AccountId,
     /// Prints the API's JSON.
     #[arg(long)]
@@ -169,7 +169,7 @@ pub struct PersonCommand {
 pub enum PersonAction {
     /// Deletes one person's records up to now of one account. It cannot be undone.
     Erase {
-        /// Of which account, <platform>.<account>.
+        /// Of which account, `<platform>.<account>`.
         account: AccountId,
         /// The platform's id of the person.
         #[arg(value_parser = RecordId::parse)]
