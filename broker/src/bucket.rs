@@ -44,15 +44,7 @@ pub async fn put_key(
     value: Bytes,
     expected: Option<u64>,
 ) -> Result<Ack, PublishError> {
-    let message = Outgoing {
-        subject,
-        payload: value,
-        message_id: None,
-        expected_last: expected,
-        ttl_s: None,
-        headers: Vec::new(),
-    };
-    publish(broker, &message).await
+    write(broker, subject, value, expected, Vec::new(), None).await
 }
 
 /// Writes a key on the same condition, and deletes its history: what it held before is not to be kept.
@@ -65,15 +57,7 @@ pub async fn replace_key(
     value: Bytes,
     expected: Option<u64>,
 ) -> Result<Ack, PublishError> {
-    let message = Outgoing {
-        subject,
-        payload: value,
-        message_id: None,
-        expected_last: expected,
-        ttl_s: None,
-        headers: vec![("Nats-Rollup", "sub".to_owned())],
-    };
-    publish(broker, &message).await
+    write(broker, subject, value, expected, vec![("Nats-Rollup", "sub".to_owned())], None).await
 }
 
 /// Marks a key as deleted, on the same condition. What the bucket keeps of it besides stays for its history.
@@ -85,7 +69,7 @@ pub async fn delete_key(
     subject: String,
     expected: Option<u64>,
 ) -> Result<Ack, PublishError> {
-    operation(broker, subject, expected, vec![("KV-Operation", "DEL".to_owned())], None).await
+    write(broker, subject, Bytes::new(), expected, vec![("KV-Operation", "DEL".to_owned())], None).await
 }
 
 /// Marks a key as deleted in a bucket whose keys expire; the mark expires as well, after `ttl_s` seconds.
@@ -93,7 +77,7 @@ pub async fn delete_key(
 /// # Errors
 /// As for [`put_key`].
 pub async fn withdraw_key(broker: &Broker, subject: String, ttl_s: u64) -> Result<Ack, PublishError> {
-    operation(broker, subject, None, vec![("KV-Operation", "DEL".to_owned())], Some(ttl_s)).await
+    write(broker, subject, Bytes::new(), None, vec![("KV-Operation", "DEL".to_owned())], Some(ttl_s)).await
 }
 
 /// Marks a key as deleted, on the same condition, and deletes its history.
@@ -102,19 +86,19 @@ pub async fn withdraw_key(broker: &Broker, subject: String, ttl_s: u64) -> Resul
 /// As for [`put_key`].
 pub async fn purge_key(broker: &Broker, subject: String, expected: Option<u64>) -> Result<Ack, PublishError> {
     let headers = vec![("KV-Operation", "PURGE".to_owned()), ("Nats-Rollup", "sub".to_owned())];
-    operation(broker, subject, expected, headers, None).await
+    write(broker, subject, Bytes::new(), expected, headers, None).await
 }
 
-async fn operation(
+async fn write(
     broker: &Broker,
     subject: String,
-    expected: Option<u64>,
+    payload: Bytes,
+    expected_last: Option<u64>,
     headers: Vec<(&'static str, String)>,
     ttl_s: Option<u64>,
 ) -> Result<Ack, PublishError> {
-    let payload = Bytes::new();
-    publish(broker, &Outgoing { subject, payload, message_id: None, expected_last: expected, ttl_s, headers })
-        .await
+    let message = Outgoing { subject, payload, message_id: None, expected_last, ttl_s, headers };
+    publish(broker, &message).await
 }
 
 /// A bucket, read on from where the reader stands: each call brings what was written since the last one.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use snapfleet_broker::{Broker, DirectGetError, PublishError, publish, read_subject};
+use snapfleet_broker::{Broker, DirectGetError, Outgoing, PublishError, publish, read_subject};
 use snapfleet_protocol::stream::SNAPSHOTS;
 use snapfleet_protocol::{AccountId, InstanceId, Record, SnapshotKind, Topic, UnixMs};
 use tokio::sync::watch;
@@ -49,26 +49,9 @@ impl Publisher {
         // Closed never; without a permit it would only be more at once.
         let _lane = lanes.claims.acquire().await.ok();
         read_on(broker, &subject, &mut history, &mut restore).await?;
-        let epoch = history.epoch.checked_add(1).ok_or(ClaimError::NoHigherEpoch(history.epoch))?;
-        let epoch = epoch.max(grant.lease_seq);
-        if !grant.holds() {
-            return Err(ClaimError::InDoubt);
-        }
-        let mut publisher = Self {
-            trouble: watch::channel(None).0,
-            lanes: Arc::clone(lanes),
-            grant,
-            account: account.clone(),
-            instance: instance.clone(),
-            epoch,
-            seq: 0,
-            last: history.last,
-            full_bytes: history.full_bytes,
-            delta_bytes: history.delta_bytes,
-        };
-        let claim = publisher.message(SnapshotKind::Claim, 1, 1, now, Vec::new());
-        let (_, mut message) = claim.map_err(|error| PublishError::Failed(error.to_string()))?;
-        message.expected_last = Some(history.last);
+        let History { epoch, last, full_bytes, delta_bytes, .. } = history;
+        let resume = Resume { last, epoch, full_bytes, delta_bytes };
+        let (mut publisher, message) = Self::begin(account, instance, (grant, lanes), now, resume)?;
         match publish(broker, &message).await {
             Ok(ack) if !ack.duplicate => publisher.last = ack.seq,
             Ok(_) | Err(PublishError::Conflict(_)) if publisher.stored_claim(broker, &subject).await? => {}
@@ -87,16 +70,30 @@ impl Publisher {
         broker: &Broker,
         account: &AccountId,
         instance: &InstanceId,
-        (grant, lanes): (Grant, &Arc<Lanes>),
+        grant_and_lanes: (Grant, &Arc<Lanes>),
         now: UnixMs,
         resume: Resume,
     ) -> Result<Option<Self>, ClaimError> {
-        let Some(epoch) = resume.epoch.checked_add(1) else { return Ok(None) };
-        let epoch = epoch.max(grant.lease_seq);
+        let (mut publisher, message) = Self::begin(account, instance, grant_and_lanes, now, resume)?;
+        match publish(broker, &message).await {
+            Ok(ack) if !ack.duplicate => publisher.last = ack.seq,
+            _ => return Ok(None),
+        }
+        Ok(Some(publisher))
+    }
+
+    /// A publisher of a new term, above all on the subject, and the claim that begins it; nothing is sent yet.
+    fn begin(
+        account: &AccountId,
+        instance: &InstanceId,
+        (grant, lanes): (Grant, &Arc<Lanes>),
+        now: UnixMs,
+        Resume { last, epoch, full_bytes, delta_bytes }: Resume,
+    ) -> Result<(Self, Outgoing), ClaimError> {
+        let epoch = epoch.checked_add(1).ok_or(ClaimError::NoHigherEpoch(epoch))?.max(grant.lease_seq);
         if !grant.holds() {
             return Err(ClaimError::InDoubt);
         }
-        let Resume { last, full_bytes, delta_bytes, .. } = resume;
         let mut publisher = Self {
             lanes: Arc::clone(lanes),
             trouble: watch::channel(None).0,
@@ -112,11 +109,7 @@ impl Publisher {
         let claim = publisher.message(SnapshotKind::Claim, 1, 1, now, Vec::new());
         let (_, mut message) = claim.map_err(|error| PublishError::Failed(error.to_string()))?;
         message.expected_last = Some(last);
-        match publish(broker, &message).await {
-            Ok(ack) if !ack.duplicate => publisher.last = ack.seq,
-            _ => return Ok(None),
-        }
-        Ok(Some(publisher))
+        Ok((publisher, message))
     }
 
     /// Where the subject stands now, for [`Publisher::claim_again`].
