@@ -32,6 +32,8 @@ pub use eligible::{could_take, why_unassigned};
 const TRIES_MAX: u32 = 3;
 /// How long the holder of an account may take to do what it is asked, loading pages included.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may take to do something on a login page and picture it: somebody sits and waits.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why an account was not changed. Each names the account and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -98,8 +100,8 @@ pub enum AskError {
     #[error("no worker holds it")]
     NoHolder,
     /// No answer in time.
-    #[error("its worker has not answered within {} s", COMMAND_TIMEOUT.as_secs())]
-    NoAnswer,
+    #[error("its worker has not answered within {} s", .0.as_secs())]
+    NoAnswer(Duration),
     /// There is no connection to the broker.
     #[error("it is asked for through the broker, and {0}")]
     NotReached(&'static str),
@@ -330,20 +332,25 @@ impl Accounts {
         Ok(erasure)
     }
 
-    /// Asks the holder of an account, and waits for its answer for up to [`COMMAND_TIMEOUT`].
+    /// Asks the holder of an account, and waits for its answer for up to [`COMMAND_TIMEOUT`], about a login up to
+    /// [`LOGIN_TIMEOUT`].
     ///
     /// # Errors
     /// [`AskError`]; after [`AskError::NoAnswer`] it may be done all the same.
     pub async fn ask(&self, id: &AccountId, command: &Command) -> Result<CommandAnswer, AskError> {
         let broker = self.broker().map_err(AskError::NotReached)?;
         let payload = serde_json::to_vec(command).map_err(|error| AskError::Failed(error.to_string()))?;
-        let request = async_nats::Request::new().payload(payload.into()).timeout(Some(COMMAND_TIMEOUT));
+        let timeout = match command {
+            Command::Sync {} => COMMAND_TIMEOUT,
+            Command::LoginView { .. } | Command::LoginInput { .. } | Command::LoginEnd {} => LOGIN_TIMEOUT,
+        };
+        let request = async_nats::Request::new().payload(payload.into()).timeout(Some(timeout));
         let answer = broker.client().send_request(Topic::Command.subject(id), request);
         // The client queues while it is disconnected; the outer limit bounds that as well.
-        let answer = tokio::time::timeout(COMMAND_TIMEOUT, answer).await.map_err(|_| AskError::NoAnswer)?;
+        let answer = tokio::time::timeout(timeout, answer).await.map_err(|_| AskError::NoAnswer(timeout))?;
         let answer = answer.map_err(|error| match error.kind() {
             async_nats::RequestErrorKind::NoResponders => AskError::NoHolder,
-            async_nats::RequestErrorKind::TimedOut => AskError::NoAnswer,
+            async_nats::RequestErrorKind::TimedOut => AskError::NoAnswer(timeout),
             _ => AskError::Failed(error.to_string()),
         })?;
         let unread = |error| AskError::Failed(format!("its answer cannot be read: {error}"));

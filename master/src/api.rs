@@ -5,6 +5,7 @@
 //! listener: [`router`] is called in-process by tests.
 
 mod accounts;
+mod ask;
 mod body;
 mod changes;
 mod condition;
@@ -16,6 +17,7 @@ mod events;
 mod guard;
 mod health;
 mod live;
+mod login;
 mod page;
 mod params;
 mod problems;
@@ -144,6 +146,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/accounts/{account}/erase", post(configure::erase))
         .route("/accounts/{account}/persons/erase", post(configure::erase_person))
         .route("/accounts/{account}/sync", post(configure::sync))
+        .route("/accounts/{account}/login", get(login::look).post(login::input).delete(login::end))
         .route("/accounts/{account}/conversations", get(records::conversations))
         .route("/accounts/{account}/threads", get(accounts::threads))
         .route("/conversations/{conversation}", get(records::conversation))

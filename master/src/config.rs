@@ -291,6 +291,9 @@ impl RunArgs {
     }
 }
 
+/// What the client library traces of each message, whatever is asked for: all that it holds, and the broker's password.
+const NEVER_LOGGED: &str = "async_nats::connection=off";
+
 /// What is logged. What the client library says of the connection, the broker crate says better.
 ///
 /// # Errors
@@ -299,7 +302,8 @@ pub fn log_filter(cli: &Cli) -> Result<EnvFilter, ConfigError> {
     let default = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
     let asked = cli.log.clone().or_else(|| std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()));
     let text = asked.unwrap_or_else(|| format!("{default},async_nats=off"));
-    EnvFilter::try_new(&text).map_err(|error| ConfigError::Log { text, reason: error.to_string() })
+    let filter = EnvFilter::try_new(format!("{text},{NEVER_LOGGED}"));
+    filter.map_err(|error| ConfigError::Log { text, reason: error.to_string() })
 }
 
 /// What is wrong with the arguments, on one line and without the usage.

@@ -174,6 +174,10 @@ async fn a_replica_changes_nothing_and_says_which_it_is() {
         (reqwest::Method::DELETE, "replicas/site-b"),
         (reqwest::Method::PUT, "accounts/demo.a"),
         (reqwest::Method::DELETE, "accounts/demo.a"),
+        // Looking holds the pages back, so it is a change as well.
+        (reqwest::Method::GET, "accounts/demo.a/login"),
+        (reqwest::Method::POST, "accounts/demo.a/login"),
+        (reqwest::Method::DELETE, "accounts/demo.a/login"),
     ] {
         let url = format!("{}/api/v1/{path}", follower.url);
         let answer = http.request(method, url).send().await.unwrap();

@@ -4,6 +4,7 @@
 import { T, LANG, ago, clock, dated, exact, lasted, now, setClock } from './words.js';
 import { el, keepPlace, outside, reconcile, span } from './dom.js';
 import { entries, timeNode, titleOf } from './thread.js';
+import { loginButton } from './login.js';
 
 const API = '/api/v1';
 const THREADS = 50; // threads of one account asked for at a time
@@ -268,16 +269,21 @@ function drawHead() {
   reconcile($('problem-list'), problems.map(problem => {
     const [text, remedy] = T.problem(problem);
     const rest = `${problem.since ? T.paren(T.since(exact(problem.since))) : ''} ${remedy}`;
-    return { key: text, sig: rest, make: () => el('li', {}, el('b', { text: `⚠ ${text}` }), rest) };
+    const out = problem.state === 'logged_out' && problem.code === 'account_unwell';
+    return { key: text, sig: rest, make: () => el('li', {}, el('b', { text: `⚠ ${text}` }), `${rest} `, out && login(problem.account)) };
   }));
 }
 
+/** A button to log an account in from here; a replica changes nothing. */
+const login = account => !S.status?.replica && loginButton(account, refresh);
+
 function drawAccounts({ account }) {
-  const entry = (id, name, count, glyph, state, title, ill) => ({
+  const entry = (id, name, count, glyph, state, title, ill, out) => ({
     key: id || 'all', sig: [name, count, glyph, state, title, location.hash].join('\n'),
-    make: () => el('a', { href: href({ account: id || null, thread: null }), title, 'aria-current': id === (account || '') },
+    make: () => el('div', {}, el('a', { href: href({ account: id || null, thread: null }), title, 'aria-current': id === (account || '') },
       span(ill && 'ill', glyph), span('cut', name),
       el('span', { class: 'count', title: T.kept(count), text: count, role: 'img', 'aria-label': T.kept(count) }), span(`state ${ill ? 'ill' : ''}`, state)),
+    out && login(id)),
   });
   const counted = a => a.records.comments + a.records.direct_messages;
   const total = S.accounts.reduce((sum, a) => sum + counted(a), 0);
@@ -290,7 +296,7 @@ function drawAccounts({ account }) {
       const title = [word, a.reason, !a.configured && word !== T.unconfigured && T.unconfigured, a.since && T.since(exact(a.since)),
         a.host && T.worker(`${a.host} ${a.worker}`)].filter(Boolean).join('\n');
       const glyph = ill ? '▲' : state !== 'capturing' ? '◌' : '●';
-      return entry(a.account, a.account, counted(a), glyph, word, title, ill);
+      return entry(a.account, a.account, counted(a), glyph, word, title, ill, state === 'logged_out');
     }),
   ]);
 }
@@ -312,10 +318,14 @@ function drawThreads(at) {
   const above = rows.filter(t => t.last_at > (S.seenTop ?? newest)).length;
   $('threads-pill').hidden = !above;
   $('threads-pill').textContent = T.fresh(above);
+  const out = S.accounts.find(a => a.account === at.account && a.state === 'logged_out');
+  const note = out && T.loggedOut(out.since && exact(out.since), out.reason);
+  $('threads-note').hidden = !out;
+  reconcile($('threads-note'), out ? [{ key: out.account, sig: note, make: () => el('div', {}, span('words', `${note} `), login(out.account)) }] : []);
   const [empty, more] = [box.querySelector('.empty'), box.querySelector('.more')];
   empty.hidden = rows.length > 0 && !S.error;
   const loading = !S.status || [...accounts].some(account => !S.tails.has(account));
-  empty.textContent = S.error ? T.failed(S.error) : loading ? T.loading : T.noThreads;
+  empty.textContent = S.error ? T.failed(S.error) : loading ? T.loading : out ? T.noRows : T.noThreads;
   more.hidden = !tails.length && !S.error;
   more.textContent = S.error ? T.retry : T.older;
   more.onclick = async () => {
@@ -414,7 +424,7 @@ $('messages-pill').onclick = () => {
 $('threads-pill').onclick = () => { $('thread-scroll').scrollTop = 0; };
 document.addEventListener('keydown', event => {
   const step = { j: 1, k: -1 }[event.key];
-  if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!step || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.('dialog')) return;
   const links = [...$('thread-list').querySelectorAll('a')];
   const here = links.findIndex(link => link === document.activeElement || link.ariaCurrent);
   links[Math.max(0, Math.min(links.length - 1, here + step))]?.focus();

@@ -35,6 +35,18 @@ const EN = {
   kept: n => `${n} record${n === 1 ? '' : 's'} kept: comments and messages`,
   accounts: n => `${n} account${n === 1 ? '' : 's'}`, problems: n => `${n} problem${n === 1 ? '' : 's'}: what helps`,
   problem: p => [p.text, p.remedy],
+  login: 'Log in', loginOf: a => `Log in ${a}`, loginClose: 'Close', loginPicture: 'Login page',
+  loginParts: { code: 'Code', page: 'Page' }, loginText: 'Text for the page, such as a code by SMS', loginType: 'Type',
+  loginKeys: { enter: 'Enter', tab: 'Tab', backspace: 'Backspace', escape: 'Escape' },
+  loginEnter: 'Enter in the field types the text and then presses Enter on the page; “Type” only types it.',
+  loginAsked: 'Asking its worker for the page…', loginSlow: 'no answer came in time',
+  loginLong: 'the text is too long; type it in parts', loginFailed: why => `It did not work: ${why}`,
+  loginScan: 'Scan this code with the app of the account’s owner.', loginClick: 'A click in the picture is a click on the page.',
+  loginDone: a => `${a} is logged in. Capturing goes on by itself.`,
+  loginOut: (t, why) => `Logged out${t ? ` since ${t}` : ''}${why ? `: ${why}` : ''}.`,
+  loginPending: t => `Nothing reloads the page until ${t}, or longer while you look at it.`,
+  loginCodeAlt: 'The code to scan', loginPageAlt: p => `Live picture of the page “${p}”`,
+  loggedOut: (t, why) => `Logged out${t ? ` since ${t}` : ''}${why ? ` (${why})` : ''}: nothing newer is being captured.`,
 };
 
 const ZH = {
@@ -81,9 +93,9 @@ const ZH = {
       case 'intake_failed': return [`数据流读取异常${d}`, '请查看主服务日志，它会自动重试'];
       case 'workers_unknown': return [`无法得知哪些采集端在线${d}`, '请查看主服务日志，它会自动重试'];
       case 'no_workers': return ['没有在线的采集端，当前没有采集任何数据', '请启动：snapfleet-worker run，或让主服务带 --workers N 启动'];
-      case 'account_unwell': return [`${p.account} ${ZH.states[p.state] || p.state}${d}`, ({
+      case 'account_unwell': return [`${p.account} ${ZH.states[p.state] || p.state}${p.state === 'logged_out' ? '，未在采集' : ''}${d}`, ({
         silent: '请查看采集端日志，并在浏览器中打开该账号的页面',
-        logged_out: '请重新登录：用 snapfleet-master accounts show 和 set 检查登录信息',
+        logged_out: `请点击“登录”，或运行：snapfleet-worker login ${p.account}；自动登录所用的信息用 snapfleet-master accounts set ${p.account} 修改`,
         failing: '请按原因处理，采集端会自动重试',
         cut_off: '请恢复采集端与消息服务器的连接，之后会自动继续' })[p.state] || p.remedy];
       case 'account_unassigned': return [`${p.account} 没有在线的采集端负责，未在采集${d}`, '请启动一个支持该平台、带有所需标签且有空位的采集端'];
@@ -113,6 +125,18 @@ const ZH = {
     }
     return [p.text, p.remedy];
   },
+  login: '登录', loginOf: a => `登录 ${a}`, loginClose: '关闭', loginPicture: '登录页面',
+  loginParts: { code: '二维码', page: '页面' }, loginText: '输入到页面的文字，例如短信验证码', loginType: '输入',
+  loginKeys: { enter: '回车', tab: 'Tab', backspace: '退格', escape: 'Esc' },
+  loginEnter: '在此框中按回车：输入文字并在页面上按回车；“输入”只输入文字。',
+  loginAsked: '正在向采集端请求页面…', loginSlow: '没有及时收到应答',
+  loginLong: '文字太长，请分几次输入', loginFailed: why => `未成功：${why}`,
+  loginScan: '请用账号所有者手机上的应用扫描此码。', loginClick: '在图片上点击，即在页面上点击。',
+  loginDone: a => `${a} 已登录，采集会自动继续。`,
+  loginOut: (t, why) => `${t ? `自 ${t} 起` : ''}已退出登录${why ? `：${why}` : ''}。`,
+  loginPending: t => `${t} 之前不会重新加载页面，查看期间会自动延长。`,
+  loginCodeAlt: '要扫描的码', loginPageAlt: p => `页面“${p}”的实时图片`,
+  loggedOut: (t, why) => `${t ? `自 ${t} 起` : ''}已退出登录${why ? `（${why}）` : ''}，没有采集更新的内容。`,
 };
 
 const asked = new URLSearchParams(location.search).get('lang');

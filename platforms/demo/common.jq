@@ -1,16 +1,5 @@
-# What the demo platform's filters share: its ways of writing things, and one definition for each kind of record.
-
-# The platform writes 0, "0" or an empty text where there is nothing.
-def given: if . == null or . == 0 or . == "0" or . == "" then null else . end;
-
-# Counters come as numbers or as digits; what is neither stays as it is, and the row is refused for it.
-def count: . as $raw | try tonumber catch $raw;
-
-def picture: if . == null then null else (.url_list // [])[0] end;
-
-# Each of the rows through f. A row that f cannot read becomes one that is refused, so that the others go on; its
-# complaint is left out, since it quotes what somebody wrote.
-def rows(f): (. // [])[] | . as $row | try ($row | f) catch { kind: "unreadable" };
+# What the demo platform's filters share: one definition for each kind of record.
+include "snapfleet";
 
 def work: {
   kind: "content",
@@ -37,7 +26,7 @@ def comment: {
   kind: "comment",
   id: .cid,
   content_id: .item_id,
-  direction: ({ "true": "outbound", "false": "inbound" }[.is_author | tostring]),
+  direction: (.is_author | direction),
   parent_id: (.reply_id | given),
   reply_to_id: (.reply_to_reply_id | given),
   author_id: (.user.uid | given),
@@ -72,7 +61,7 @@ def message:
       kind: "direct_message",
       id: .server_message_id,
       conversation_id: .conversation_id,
-      direction: ({ "1": "outbound", "0": "inbound" }[.from_self | tostring]),
+      direction: (.from_self | direction_of(1; 0)),
       sender_id: (.sender.uid | given),
       sender_name: .sender.nickname,
       message_type: ({ "7": "text", "27": "image", "1003": "card", "17": "audio" }[.message_type | tostring] // (.message_type | tostring)),

@@ -14,7 +14,7 @@ pub const COMPRESS_ABOVE_BYTES: usize = 1024;
 pub const UNPACKED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The most records in one snapshot, all kinds together.
 pub const RECORDS_MAX: usize = 20_000;
-/// The most entries in the lists of all of a snapshot's records together, such as addresses of pictures.
+/// The most entries in the lists and maps of all of a snapshot's records together, such as addresses of pictures.
 pub const LIST_ENTRIES_MAX: usize = 200_000;
 
 /// Every zstd frame begins with these bytes (RFC 8878, section 3.1.1); no MessagePack map does.
@@ -73,7 +73,8 @@ pub enum DecodeError {
 /// [`EncodeError::TooLarge`] above [`UNPACKED_BYTES_MAX`], [`EncodeError::TooMany`] above [`RECORDS_MAX`] or
 /// [`LIST_ENTRIES_MAX`]; the others do not happen with memory to spare.
 pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, EncodeError> {
-    let in_contents = snapshot.contents.iter().map(|content| content.media_urls.len());
+    let in_contents =
+        snapshot.contents.iter().map(|content| content.media_urls.len() + content.metrics.len());
     let in_comments = snapshot.comments.iter().map(|comment| comment.image_urls.len());
     let entries = in_contents.chain(in_comments).sum::<usize>();
     if snapshot.record_count() > RECORDS_MAX || entries > LIST_ENTRIES_MAX {
@@ -165,7 +166,7 @@ fn check_counts(mut plain: &[u8]) -> Result<(), DecodeError> {
 struct Counts {
     /// Elements of the lists right in the snapshot.
     records: usize,
-    /// Elements of the lists below those.
+    /// Elements of the lists and maps below those.
     entries: usize,
 }
 
@@ -212,6 +213,11 @@ impl<'de> Visitor<'de> for Count<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while map.next_key::<IgnoredAny>()?.is_some() {
+            // Below a record's own fields: a map in one of them.
+            self.counts.entries += usize::from(self.depth > 2);
+            if self.counts.entries > LIST_ENTRIES_MAX {
+                return Err(A::Error::custom("too many elements"));
+            }
             map.next_value_seed(self.below())?;
         }
         Ok(())

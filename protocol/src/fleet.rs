@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::account::{InstanceId, WorkerId};
+use crate::login::{LoginInput, LoginPart, LoginScene};
 use crate::time::UnixMs;
 
 /// The shortest and the longest publish interval of an account, in seconds.
@@ -225,6 +226,19 @@ pub struct Lease {
 pub enum Command {
     /// Load the pages anew, and publish what they show.
     Sync {},
+    /// Show the login page as it is now. From then on the login is pending: for three minutes nothing reloads the page.
+    LoginView {
+        /// Which part.
+        #[serde(default)]
+        part: LoginPart,
+    },
+    /// Do this on the login page, and show what came of it.
+    LoginInput {
+        /// What.
+        input: LoginInput,
+    },
+    /// The login is no longer pending: go on as usual.
+    LoginEnd {},
 }
 
 /// What the holder answers.
@@ -242,6 +256,8 @@ pub enum CommandAnswer {
         /// Bodies and frames that were captured for it.
         captured: u64,
     },
+    /// How the login stands.
+    Login(LoginScene),
     /// It was not done.
     Refused {
         /// Why, and what helps.

@@ -12,6 +12,7 @@ pub mod codec;
 pub mod erasure;
 pub mod fleet;
 pub mod heartbeat;
+pub mod login;
 pub mod records;
 pub mod snapshot;
 pub mod stream;
@@ -26,9 +27,10 @@ pub use fleet::{
     StreamPoint,
 };
 pub use heartbeat::{AccountHealth, AccountState, Heartbeat, HeldAccounts, LeftBehind};
+pub use login::{LoginInput, LoginKey, LoginPart, LoginPicture, LoginScene};
 pub use records::{
     Comment, Content, ContentType, Conversation, ConversationType, DirectMessage, Direction, MessageType,
-    Notification, NotificationType, Record, RecordId, RecordKind,
+    Metrics, MetricsError, Notification, NotificationType, Record, RecordId, RecordKind,
 };
 pub use snapshot::{Snapshot, SnapshotId, SnapshotKind, WireVersion};
 pub use subject::Topic;

@@ -3,6 +3,9 @@
 //! A field that was not seen is `None` (or empty): unknown, never a default. Absence of a record never
 //! means that it was deleted; a deletion or recall that the platform states is a field.
 
+#[macro_use]
+mod declare;
+mod metrics;
 mod types;
 
 use std::fmt;
@@ -12,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::{IdError, is_missing_word, shortened};
 use crate::time::UnixMs;
 
+pub use metrics::{METRIC_NAME_BYTES_MAX, METRICS_MAX, Metrics, MetricsError};
 pub use types::{ContentType, ConversationType, Direction, MessageType, NotificationType};
 
 /// The longest id of a record, in bytes.
@@ -116,56 +120,6 @@ impl fmt::Display for RecordKind {
     }
 }
 
-/// Declares a record: its key, its optional fields (unknown until seen), and its flags that only ever turn true.
-macro_rules! record {
-    (
-        $(#[$doc:meta])* $type:ident {
-            required { $($(#[$rdoc:meta])* $required:ident: $rtype:ty,)* }
-            optional { $($(#[$odoc:meta])* $optional:ident: $otype:ty,)* }
-            lists { $($(#[$ldoc:meta])* $list:ident,)* }
-            sticky { $($(#[$sdoc:meta])* $sticky:ident,)* }
-        }
-    ) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct $type {
-            /// The platform's own id.
-            pub id: RecordId,
-            $($(#[$rdoc])* pub $required: $rtype,)*
-            $($(#[$odoc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $optional: Option<$otype>,)*
-            $($(#[$ldoc])* #[serde(default, skip_serializing_if = "Vec::is_empty")] pub $list: Vec<String>,)*
-            $($(#[$sdoc])* #[serde(default, skip_serializing_if = "std::ops::Not::not")] pub $sticky: bool,)*
-        }
-
-        impl $type {
-            /// A record of which only the required fields are known.
-            #[must_use]
-            pub fn new(id: RecordId, $($required: $rtype),*) -> Self {
-                Self { id, $($required,)* $($optional: None,)* $($list: Vec::new(),)* $($sticky: false,)* }
-            }
-
-            /// Takes over what `newer` knows. What `newer` does not know stays; a sticky flag never turns back.
-            pub fn merge(&mut self, newer: Self) {
-                $(self.$required = newer.$required;)*
-                $(if newer.$optional.is_some() { self.$optional = newer.$optional; })*
-                $(if !newer.$list.is_empty() { self.$list = newer.$list; })*
-                $(self.$sticky |= newer.$sticky;)*
-            }
-
-            /// Names of the fields in which `self` and `other` differ.
-            #[must_use]
-            pub fn changed_fields(&self, other: &Self) -> Vec<&'static str> {
-                let mut changed = Vec::new();
-                $(if self.$required != other.$required { changed.push(stringify!($required)); })*
-                $(if self.$optional != other.$optional { changed.push(stringify!($optional)); })*
-                $(if self.$list != other.$list { changed.push(stringify!($list)); })*
-                $(if self.$sticky != other.$sticky { changed.push(stringify!($sticky)); })*
-                changed
-            }
-        }
-    };
-}
-
 record! {
     /// A published work.
     Content {
@@ -203,6 +157,10 @@ record! {
         lists {
             /// Addresses of its videos or pictures.
             media_urls,
+        }
+        maps {
+            /// Further figures that the platform gives, by its name for each: a completion rate, seconds watched.
+            metrics,
         }
         sticky {
             /// The platform said that it was deleted.
@@ -307,6 +265,8 @@ record! {
             edited_at: UnixMs,
             /// The message it answers.
             reply_to_id: RecordId,
+            /// What it carries as the platform wrote it, where nothing else here says it.
+            raw: String,
         }
         lists {}
         sticky {

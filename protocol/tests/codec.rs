@@ -8,8 +8,8 @@ use snapfleet_protocol::codec::{
 };
 use snapfleet_protocol::{
     AccountName, Comment, Content, ContentType, Conversation, ConversationType, DecodeError, DirectMessage,
-    Direction, InstanceId, MessageType, Notification, NotificationType, PlatformName, RecordId, Snapshot,
-    SnapshotId, SnapshotKind, UnixMs, decode_snapshot, encode_snapshot,
+    Direction, InstanceId, MessageType, Metrics, Notification, NotificationType, PlatformName, RecordId,
+    Snapshot, SnapshotId, SnapshotKind, UnixMs, decode_snapshot, encode_snapshot,
 };
 
 fn id(text: &str) -> RecordId {
@@ -111,6 +111,21 @@ fn everything() -> Snapshot {
     }
 }
 
+/// What records of version 1 gained later: fields that an older reader passes over.
+fn added_later() -> Snapshot {
+    let everything = everything();
+    let mut metrics = Metrics::default();
+    for (name, figure) in [("completion_rate", 0.41), ("avg_view_second", 12.5), ("完播", -3.0)] {
+        metrics.insert(name.to_owned(), figure).unwrap();
+    }
+    let raw = Some(r#"{"aweType":9999}"#.to_owned());
+    Snapshot {
+        contents: vec![Content { metrics, ..everything.contents[0].clone() }],
+        direct_messages: vec![DirectMessage { raw, ..everything.direct_messages[0].clone() }],
+        ..everything
+    }
+}
+
 fn golden(name: &str) -> Vec<u8> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -119,9 +134,11 @@ fn golden(name: &str) -> Vec<u8> {
 /// To publish a new version, add files beside these; never write one of these again.
 #[test]
 fn bytes_of_version_1_stay_readable_and_are_still_written() {
-    for (name, snapshot) in
-        [("v1-claim.msgpack", empty(SnapshotKind::Claim)), ("v1-full.msgpack", everything())]
-    {
+    for (name, snapshot) in [
+        ("v1-claim.msgpack", empty(SnapshotKind::Claim)),
+        ("v1-full.msgpack", everything()),
+        ("v1-raw-metrics.msgpack", added_later()),
+    ] {
         assert_eq!(decode_snapshot(&golden(name)).unwrap(), snapshot, "{name}");
     }
     assert_eq!(encode_snapshot(&empty(SnapshotKind::Claim)).unwrap(), golden("v1-claim.msgpack"));
@@ -187,7 +204,10 @@ fn a_bomb_of_tiny_records_or_entries_is_refused_before_it_is_built() {
     let two_lists = json!({ "contents": records(half), "notifications": then(records(half), json!(5)) });
     let urls = then(vec![json!(""); LIST_ENTRIES_MAX + 1], json!(5));
     let entries = json!({ "contents": [{ "id": "a", "media_urls": urls }] });
-    for lists in [one_list, two_lists, entries] {
+    let figures: serde_json::Map<_, _> =
+        (0..=LIST_ENTRIES_MAX).map(|at| (at.to_string(), json!("x"))).collect();
+    let figures = json!({ "contents": [{ "id": "a", "metrics": figures }] });
+    for lists in [one_list, two_lists, entries, figures] {
         let mut bomb = serde_json::to_value(empty(SnapshotKind::Delta)).unwrap();
         bomb.as_object_mut().unwrap().extend(lists.as_object().unwrap().clone());
         let plain = rmp_serde::to_vec_named(&bomb).unwrap();
@@ -210,6 +230,19 @@ fn as_much_as_may_be_read_can_be_written_and_no_more() {
     for too_many in [one_entry, most] {
         assert!(matches!(encode_snapshot(&too_many), Err(EncodeError::TooMany)));
     }
+}
+
+#[test]
+fn a_figure_that_is_no_finite_number_is_refused() {
+    let mut snapshot = serde_json::to_value(added_later()).unwrap();
+    snapshot["contents"][0]["metrics"] = serde_json::json!({ "rate": 0.5 });
+    let written = |snapshot: &serde_json::Value| rmp_serde::to_vec_named(snapshot).unwrap();
+    assert!(decode_snapshot(&written(&snapshot)).is_ok());
+    let mut bytes = written(&snapshot);
+    let at =
+        bytes.windows(9).position(|eight| eight[0] == 0xCB && eight[1..] == 0.5_f64.to_be_bytes()).unwrap();
+    bytes[at + 1..at + 9].copy_from_slice(&f64::NAN.to_be_bytes());
+    assert!(matches!(decode_snapshot(&bytes), Err(DecodeError::Deserialize(_))));
 }
 
 #[test]

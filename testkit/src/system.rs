@@ -65,7 +65,7 @@ impl System {
             .args(["--events-per-minute", &setup.events_per_minute.to_string()])
             .args(["--poll-s", &setup.poll_s.to_string()])
             .args(["--works", "4", "--comments", "8", "--conversations", "5"])
-            .args(["--messages", "15"])
+            .args(["--messages", "15", "--login", if setup.qr_login { "qr" } else { "form" }])
             .env("SNAPFLEET_DEMO_PASSWORD", PASSWORD);
         let site = Process::start(&mut site, &dir.path().join("site.log"));
         let http =
@@ -149,7 +149,9 @@ impl System {
         processes.lines().filter(|line| line.contains("chrom") && line.contains(&profile)).count()
     }
 
-    fn platforms(&self) -> PathBuf {
+    /// The folder of platforms of its workers; a copy of its own where the setup says how often pages are loaded anew.
+    #[must_use]
+    pub fn platforms(&self) -> PathBuf {
         let copied = self.setup.refresh_s.is_some();
         if copied { self.dir.path().to_owned() } else { workspace() }.join("platforms")
     }
@@ -184,7 +186,10 @@ impl System {
     async fn add_accounts(&self) {
         for (worker, names) in self.setup.workers.iter().enumerate() {
             for name in names {
-                let settings = self.demo_settings(name, PASSWORD);
+                let settings = match self.setup.qr_login {
+                    true => json!({ "base_url": self.site_url() }),
+                    false => self.demo_settings(name, PASSWORD),
+                };
                 self.add_account(&format!("demo.{name}"), worker, settings).await;
             }
         }

@@ -1,130 +1,191 @@
-//! A real application that others wrote: Isso's comments reach the store through its own JavaScript client in a
-//! real page, and equal what Isso's own HTTP API answers.
+//! A real application that others wrote: what happens in Isso reaches the store through its own JavaScript client in a
+//! real page, and equals the rows of Isso's own database, field by field, and what is gone from there is deleted here.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "isso/server.rs"]
+mod server;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use snapfleet_testkit::process::{Process, free_port};
-use snapfleet_testkit::system::{Setup, System, encode};
-use snapfleet_testkit::{TestBroker, eventually, workspace};
+use serde_json::{Map, Value, json};
+use server::Isso;
+use snapfleet_testkit::system::{Setup, System};
+use snapfleet_testkit::{TestBroker, eventually};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
+const ACCOUNT: &str = "isso.guestbook";
+/// How often the page is loaded anew, as platforms/isso says.
+const REFRESH_MS: i64 = 10_000;
 
-/// Isso's command: `ISSO`, or the one that the scripts install.
-fn isso_command() -> PathBuf {
-    let path =
-        std::env::var_os("ISSO").map_or_else(|| workspace().join(".tools/venv/bin/isso"), PathBuf::from);
-    assert!(path.exists(), "{} is missing: scripts/test installs it", path.display());
-    path
+/// The fields of each comment by its id; those that are not known are left out.
+type Comments = BTreeMap<String, Map<String, Value>>;
+
+/// What the store should hold for a row of Isso's database. What somebody wrote in a comment that was deleted is gone
+/// from the row and stays in the store, so it is not compared.
+fn expected(row: &Value, rows: &[Value]) -> Map<String, Value> {
+    let is_shown = |row: &&Value| row["mode"] != 2;
+    let replies = rows.iter().filter(is_shown).filter(|reply| reply["parent"] == row["id"]).count();
+    let deleted = row["mode"] == 4;
+    let written = |value: &Value| if deleted { Value::Null } else { value.clone() };
+    let direction = if row["email"] == "shop@example.com" { "outbound" } else { "inbound" };
+    let fields = json!({
+        "content_id": row["uri"],
+        "direction": direction,
+        "parent_id": row["parent"],
+        "author_name": written(&row["author"]),
+        "text": written(&row["text"]),
+        "created_at": row["created_ms"],
+        "edited_at": row["modified_ms"],
+        "like_count": row["likes"],
+        "reply_count": if row["parent"].is_null() { json!(replies) } else { Value::Null },
+        "deleted": if deleted { json!(true) } else { Value::Null },
+    });
+    known(fields)
 }
 
-struct Isso {
-    url: String,
-    page_url: String,
-    http: reqwest::Client,
-    _processes: [Process; 2],
+fn known(fields: Value) -> Map<String, Value> {
+    fields.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect()
 }
 
-impl Isso {
-    async fn start(dir: &std::path::Path) -> Self {
-        let (url, page_port) = (format!("http://127.0.0.1:{}", free_port()), free_port());
-        let page_url = format!("http://127.0.0.1:{page_port}/");
-        std::fs::create_dir_all(dir.join("page")).unwrap();
-        for (file, to) in [("isso.conf", "isso.conf"), ("index.html", "page/index.html")] {
-            let text = std::fs::read_to_string(workspace().join("platforms/isso/site").join(file)).unwrap();
-            let text = text.replace("@ISSO_URL@", &url).replace("@PAGE_URL@", &page_url);
-            std::fs::write(dir.join(to), text.replace("@DATA@", &dir.display().to_string())).unwrap();
-        }
-        let mut isso = Command::new(isso_command());
-        isso.arg("-c").arg(dir.join("isso.conf"));
-        let mut page = Command::new("python3");
-        page.args(["-m", "http.server", &page_port.to_string(), "--bind", "127.0.0.1", "--directory"]);
-        page.arg(dir.join("page"));
-        let processes = [
-            Process::start(&mut isso, &dir.join("isso.log")),
-            Process::start(&mut page, &dir.join("page.log")),
-        ];
-        let isso = Self { url, page_url, http: reqwest::Client::new(), _processes: processes };
-        eventually(DEADLINE, "isso and its page answer", async || {
-            let isso_answers = isso.http.get(format!("{}/js/embed.min.js", isso.url)).send().await.ok()?;
-            let page_answers = isso.http.get(&isso.page_url).send().await.ok()?;
-            (isso_answers.status().is_success() && page_answers.status().is_success()).then_some(())
-        })
-        .await;
-        isso
-    }
-
-    /// Posts a comment as a reader's browser would, and returns its id.
-    async fn post(&self, text: &str, author: &str, parent: Option<i64>) -> i64 {
-        let body = json!({ "text": text, "author": author, "parent": parent, "title": "Guest book" });
-        let answer = self
-            .http
-            .post(format!("{}/new?uri=%2F", self.url))
-            .header("origin", self.page_url.trim_end_matches('/'));
-        let answer = answer.json(&body).send().await.unwrap();
-        assert!(answer.status().is_success(), "isso refuses a comment: {}", answer.status());
-        answer.json::<Value>().await.unwrap()["id"].as_i64().unwrap()
-    }
-
-    /// What Isso's own API answers: text, author, time and parent by id.
-    async fn comments(&self) -> BTreeMap<String, Value> {
-        let url = format!("{}/?uri=%2F&nested_limit=1000", self.url);
-        let thread: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
-        let mut comments = BTreeMap::new();
-        let top = thread["replies"].as_array().unwrap();
-        for comment in
-            top.iter().flat_map(|top| std::iter::once(top).chain(top["replies"].as_array().unwrap()))
-        {
-            let html = comment["text"].as_str().unwrap();
-            let text = html.trim().trim_start_matches("<p>").trim_end_matches("</p>").to_owned();
-            let created_ms = (comment["created"].as_f64().unwrap() * 1000.0) as i64;
-            let parent = comment["parent"].as_i64().map(|id| id.to_string());
-            comments.insert(
-                comment["id"].to_string(),
-                json!({ "text": text, "author_name": comment["author"], "created_at": created_ms, "parent_id": parent }),
-            );
-        }
-        comments
-    }
+/// The database's comments that everybody can see, and its threads.
+fn in_database(isso: &Isso) -> (Comments, Vec<Value>) {
+    let tables = isso.rows();
+    let rows = tables["comments"].as_array().unwrap();
+    let shown = rows.iter().filter(|row| row["mode"] != 2);
+    let comments: Comments =
+        shown.map(|row| (row["id"].as_str().unwrap().to_owned(), expected(row, rows))).collect();
+    let threads = tables["threads"].as_array().unwrap().iter().map(|thread| {
+        let count = comments.values().filter(|comment| comment["content_id"] == thread["uri"]).count();
+        json!({ "id": thread["uri"], "title": thread["title"], "url": isso.page_url, "comment_count": count })
+    });
+    let threads = threads.collect();
+    (comments, threads)
 }
 
-async fn stored(system: &System) -> Option<BTreeMap<String, Value>> {
-    let page = system.try_api("comments?account=isso.guestbook&limit=500").await?;
-    let rows = page["items"].as_array()?.iter();
+/// The store's comments, all their fields, and its contents.
+async fn in_store(system: &System) -> Option<(Comments, Vec<Value>)> {
+    let page = system.try_api(&format!("comments?account={ACCOUNT}&limit=500")).await?;
     let fields = |row: &Value| {
-        let parent = row["parent_id"].clone();
-        json!({ "text": row["text"], "author_name": row["author_name"], "created_at": row["created_at"], "parent_id": parent })
+        let mut row = row.as_object().unwrap().clone();
+        row.retain(|name, _| {
+            !["account", "kind", "id", "first_seen_at", "updated_at"].contains(&name.as_str())
+        });
+        row
     };
-    Some(rows.map(|row| (row["id"].as_str().unwrap().to_owned(), fields(row))).collect())
+    let rows = page["items"].as_array()?.iter();
+    let comments = rows.map(|row| (row["id"].as_str().unwrap().to_owned(), fields(row))).collect();
+    let page = system.try_api(&format!("contents?account={ACCOUNT}&limit=500")).await?;
+    let contents = page["items"].as_array()?.iter().map(|row| {
+        json!({ "id": row["id"], "title": row["title"], "url": row["url"], "comment_count": row["comment_count"] })
+    });
+    Some((comments, contents.collect()))
+}
+
+/// What differs between database and store, a line each; those that are in the store alone must be deleted.
+async fn differences(isso: &Isso, system: &System) -> Option<Vec<String>> {
+    let (mut ours, contents) = in_store(system).await?;
+    let (theirs, threads) = in_database(isso);
+    let mut found = Vec::new();
+    if contents != threads {
+        found.push(format!("threads: theirs {threads:?}, ours {contents:?}"));
+    }
+    for (id, theirs) in &theirs {
+        let mut ours = ours.remove(id).unwrap_or_default();
+        if theirs.contains_key("deleted") {
+            ours.retain(|name, _| name != "text" && name != "author_name");
+        }
+        if ours != *theirs {
+            found.push(format!("comment {id}: theirs {theirs:?}, ours {ours:?}"));
+        }
+    }
+    for (id, gone) in ours {
+        if gone.get("deleted") != Some(&json!(true)) {
+            found.push(format!("comment {id} is gone from the database: {gone:?}"));
+        }
+    }
+    Some(found)
+}
+
+async fn equal(isso: &Isso, system: &System, what: &str) {
+    let mut last = None;
+    let waited = tokio::time::timeout(DEADLINE, async {
+        loop {
+            last = differences(isso, system).await;
+            if last.as_ref().is_some_and(Vec::is_empty) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{what}: {last:#?}");
+}
+
+/// The store's comment that says this.
+async fn saying(system: &System, text: &str) -> Option<Value> {
+    let page = system.try_api(&format!("comments?account={ACCOUNT}&limit=500")).await?;
+    page["items"].as_array()?.iter().find(|row| row["text"] == text).cloned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn comments_of_a_foreign_application_equal_its_own_api() {
+async fn the_store_equals_the_database_of_a_foreign_application() {
     let dir = tempfile::tempdir().unwrap();
     let isso = Isso::start(dir.path()).await;
-    let first = isso.post("What does it cost?", "Ann", None).await;
-    isso.post("Ten, and the post is free", "Shop", Some(first)).await;
-    let account = ("isso.guestbook".to_owned(), json!({ "page_url": isso.page_url }));
+
+    // Before anybody looks: a thread, edited, voted on and deleted in both ways.
+    let mut question = isso.write("Is 3 < 5 & \"two\" right?", "Ann", None).await;
+    let answer = isso.write("多少钱? 👍", "Shop", Some(&question)).await;
+    isso.edit(&mut question, "Is 3 < 4 & \"two\" right?", "Ann <b>").await;
+    isso.vote("like", &question, 2).await;
+    let never_seen = isso.write("Deleted before anybody looked", "Eve", None).await;
+    assert!(isso.delete(&never_seen).await, "a comment without replies is gone");
+    let marked = isso.write("Deleted, with a reply", "Eve", None).await;
+    let marked_reply = isso.write("A reply to what is deleted", "Bo", Some(&marked)).await;
+    assert!(!isso.delete(&marked).await, "a comment with replies stays");
+    let goes = isso.write("Goes without replies", "Ann", None).await;
+    let goes_with_reply = isso.write("Goes with replies", "Ann", None).await;
+    isso.write("Stays below what goes", "Bo", Some(&goes_with_reply)).await;
+    let waiting = isso.write_moderated("Please let me in", "Mallory", None).await;
+
+    let settings = json!({ "page_url": isso.page_url, "author_hash": answer.hash });
     let setup = Setup {
         workers: vec![vec!["shop-a"]],
         events_per_minute: 0.0,
-        more_accounts: vec![account],
+        more_accounts: vec![(ACCOUNT.to_owned(), settings)],
         ..Setup::default()
     };
     let system = System::start(TestBroker::start(), setup).await;
-    let equal = async || {
-        let (theirs, ours) = (isso.comments().await, stored(&system).await?);
-        (ours == theirs && !theirs.is_empty()).then_some(theirs.len())
-    };
-    assert_eq!(eventually(DEADLINE, "the store equals isso's answer", equal).await, 2);
-    isso.post("多少钱? 👍", "王", Some(first)).await;
-    isso.post("Posted while the page was open", "Bo", None).await;
-    assert_eq!(eventually(DEADLINE, "later comments arrive as well", equal).await, 4);
-    let contents = system.rows(&format!("contents?account={}", encode("isso.guestbook"))).await;
-    assert_eq!(contents.len(), 1, "the thread itself is a content: {contents:?}");
+    equal(&isso, &system, "what was there before the page was opened").await;
+
+    // While the page is open.
+    let late = isso.write("While the page is open", "Bo", None).await;
+    let mut reply = isso.write("A reply to that", "王", Some(&late)).await;
+    isso.edit(&mut reply, "A better reply to that", "王").await;
+    isso.edit(&mut question, "Is 3 < 5 after all?", "Ann").await;
+    isso.vote("like", &question, 3).await;
+    isso.vote("dislike", &late, 2).await;
+    isso.vote("like", &answer, 2).await;
+    assert!(isso.delete(&goes).await);
+    assert!(!isso.delete(&goes_with_reply).await);
+    assert!(isso.delete(&marked_reply).await, "and what was kept for it goes as well");
+    isso.let_through(&waiting);
+    let pending = isso.write_moderated("Still waiting", "Trudy", None).await;
+    equal(&isso, &system, "what happened while the page was open").await;
+
+    let (comments, _) = in_store(&system).await.unwrap();
+    let deleted = |id: i64| comments.get(&id.to_string()).map(|comment| comment.contains_key("deleted"));
+    for gone in [&goes, &goes_with_reply, &marked, &marked_reply] {
+        assert_eq!(deleted(gone.id), Some(true), "comment {}", gone.id);
+    }
+    assert_eq!(deleted(waiting.id), Some(false), "let through");
+    assert_eq!((deleted(pending.id), deleted(never_seen.id)), (None, None), "never shown to anybody");
+
+    // What its owner did in the page itself was seen as it happened: no load of the page ever showed the comment that was
+    // taken back, so that only the answers to its writer told what it said and that it is gone.
+    let stays = saying(&system, "In the page, edited").await.unwrap();
+    assert_eq!((&stays["direction"], &stays["deleted"]), (&json!("outbound"), &Value::Null));
+    let regretted = saying(&system, "Regretted, edited").await.unwrap();
+    let lived_ms = regretted["updated_at"].as_i64().unwrap() - regretted["first_seen_at"].as_i64().unwrap();
+    assert!(regretted["deleted"] == true && lived_ms < REFRESH_MS, "{regretted}");
 }

@@ -5,50 +5,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+#[path = "support/person.rs"]
+mod person;
+
+use std::path::Path;
 use std::time::Duration;
 
+use chromiumoxide::Page;
 use chromiumoxide::cdp::browser_protocol::page::CaptureScreenshotFormat;
 use chromiumoxide::page::ScreenshotParams;
-use chromiumoxide::{Browser, BrowserConfig, Page};
-use futures_util::StreamExt;
+use person::{evaluate, open, wait_until};
 use serde_json::Value;
+use snapfleet_testkit::TestBroker;
 use snapfleet_testkit::system::{Setup, System};
-use snapfleet_testkit::{TestBroker, eventually};
-
-const DEADLINE: Duration = Duration::from_secs(40);
-
-fn chromium() -> PathBuf {
-    std::env::var_os("CHROME").map_or_else(|| "/usr/lib/chromium/chromium".into(), PathBuf::from)
-}
-
-/// A browser of the test's own; it ends with the guard.
-async fn open(url: &str, profile: &Path) -> (Browser, Page) {
-    let config = BrowserConfig::builder()
-        .chrome_executable(chromium())
-        .user_data_dir(profile)
-        .no_sandbox()
-        .respect_https_errors()
-        .new_headless_mode()
-        .window_size(1280, 800)
-        .viewport(None)
-        .args(["disable-gpu", "disable-quic", "disable-component-update", "lang=en-US"])
-        .build()
-        .unwrap();
-    let (browser, mut events) = Browser::launch(config).await.expect("Chromium starts");
-    tokio::spawn(async move { while events.next().await.is_some() {} });
-    let page = browser.new_page(url).await.unwrap();
-    (browser, page)
-}
-
-async fn evaluate(page: &Page, script: &str) -> Option<Value> {
-    tokio::time::timeout(Duration::from_secs(10), page.evaluate(script)).await.ok()?.ok()?.into_value().ok()
-}
-
-async fn wait_until(page: &Page, what: &str, script: &str) {
-    eventually(DEADLINE, what, async || (evaluate(page, script).await? == Value::Bool(true)).then_some(()))
-        .await;
-}
 
 async fn screenshot(page: &Page, name: &str) {
     let Some(dir) = std::env::var_os("SNAPFLEET_SCREENSHOTS") else { return };

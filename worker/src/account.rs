@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::normalise::CompleteList;
 use crate::outbox::{Entry, Outbox};
 use crate::publish::{Grant, Lanes, Publisher, Resume};
 use crate::roster::{Roster, now};
@@ -48,6 +49,15 @@ pub enum Sighting {
         /// When it was captured.
         at: UnixMs,
     },
+    /// Lists of a body or frame beyond which there is nothing. They follow its records.
+    Complete {
+        /// What they hold.
+        lists: Vec<CompleteList>,
+        /// When they were captured.
+        at: UnixMs,
+    },
+    /// A page was looked at and still shows what it showed before.
+    Alive(UnixMs),
     /// A body or frame that could not be read or mapped.
     CaptureFailed,
     /// The platform takes the pages for logged in.
@@ -68,6 +78,13 @@ pub enum Sighting {
         /// Why.
         reason: String,
     },
+    /// The platform's file was changed, and the account has so many pages now.
+    Replanned {
+        /// How many.
+        pages: usize,
+    },
+    /// Why the changed file of its platform is not used for the account; `None` once a version is.
+    PlatformMisfit(Option<String>),
     /// The pages cannot be driven at all, such as without a browser; it is being tried again.
     Failing(String),
 }
@@ -286,6 +303,12 @@ impl Account {
         }
         match sighting {
             Sighting::Records { records, refused, at } => self.observe(records, refused, at),
+            Sighting::Complete { lists, at } => self.observe_complete(&lists, at),
+            Sighting::Alive(at) => {
+                self.health.captured(0, 0);
+                self.captured_at = self.captured_at.max(at);
+                self.task.roster.update(&self.task.account, |health| health.captured_at = Some(at));
+            }
             Sighting::CaptureFailed => {
                 self.task.roster.update(&self.task.account, |health| health.capture_errors += 1);
             }
@@ -293,6 +316,14 @@ impl Account {
             Sighting::LoggedOut(reason) => self.health.logged_out(reason),
             Sighting::PageLoaded { page, without_login } => self.health.page_loaded(&page, without_login),
             Sighting::PageFailed { page, reason } => self.health.page_failed(page, reason),
+            Sighting::Replanned { pages } => {
+                self.task.pages = pages;
+                self.health.replanned();
+                self.task.roster.note_problem(&self.task.account, "platform", None);
+            }
+            Sighting::PlatformMisfit(reason) => {
+                self.task.roster.note_problem(&self.task.account, "platform", reason);
+            }
             Sighting::Failing(reason) => self.health.undriven(reason),
         }
     }
@@ -305,6 +336,22 @@ impl Account {
             health.refused += refused;
             health.captured_at = Some(at);
         });
+        self.note(records, at);
+    }
+
+    /// Absence is never deletion, except in a list that is complete.
+    fn observe_complete(&mut self, lists: &[CompleteList], at: UnixMs) {
+        for list in lists {
+            let gone = self.window.observe_complete(list, at);
+            if !gone.is_empty() {
+                tracing::info!(account.id = %self.task.account, records = gone.len(), "comments are gone from complete lists");
+                self.note(gone, at);
+            }
+        }
+    }
+
+    /// Takes records into the window, and what they tell anew into the outbox.
+    fn note(&mut self, records: Vec<Record>, at: UnixMs) {
         let (mut news, mut inbound) = (Vec::new(), false);
         for record in records {
             if is_erased(&mut self.erasures, &record) {

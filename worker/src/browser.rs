@@ -6,6 +6,7 @@
 mod backoff;
 mod connection;
 mod find;
+mod hand;
 mod memory;
 mod process;
 mod profile;
@@ -25,6 +26,7 @@ pub(crate) use backoff::Backoff;
 pub use connection::Browser;
 pub(crate) use connection::{CallError, Context};
 pub use find::find_chromium;
+pub(crate) use hand::Picture;
 pub(crate) use memory::over_page_limit;
 pub use memory::{BROWSER_BYTES, BROWSER_BYTES_PER_ACCOUNT, PAGE_BYTES_MAX};
 pub(crate) use storage::Storage;

@@ -14,6 +14,8 @@ use crate::simulate::Simulation;
 
 /// The most accounts that one worker can be told to take.
 const ACCOUNTS_MAX: i64 = 10_000;
+/// The longest time that a recording or a login by hand can be given, in minutes.
+const MINUTES_MAX: u64 = 24 * 60;
 
 /// Holds the accounts' browser sessions, captures what their pages fetch, and publishes it.
 #[derive(Debug, Parser)]
@@ -43,16 +45,161 @@ pub enum Command {
     /// Reads a secret value of an account's setting from standard input and prints it sealed, to be given to
     /// `snapfleet-master accounts add`: only workers with the fleet's key can read it.
     Seal(SealArgs),
+    /// Opens an account's page in a browser window, waits until somebody has logged in there, and stores the session
+    /// for the worker that holds the account. Needs a screen.
+    Login(LoginArgs),
 }
 
 /// What can be done with a platform folder.
 #[derive(Debug, Subcommand)]
 pub enum PlatformCommand {
     /// Checks the folder's settings and filters, and compares its fixtures with their expected records.
-    Check {
-        /// The folder, such as `platforms/demo`.
-        dir: PathBuf,
-    },
+    Check(CheckArgs),
+    /// Proposes a folder for a platform from what a browser's developer tools have exported: shows what its JSON holds,
+    /// and writes a `platform.toml` with a filter and a fixture for each address that seems to matter.
+    New(NewArgs),
+    /// Opens an account's pages in a browser of its own and writes what they fetch to a HAR file, without secrets.
+    Record(RecordArgs),
+    /// Prints the JSON Schema of `platform.toml`, from which editors complete it.
+    Schema,
+}
+
+/// What is checked.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The folder, such as `platforms/demo`.
+    pub dir: PathBuf,
+    /// Writes into each fixture that gives something else than it says what it gives: look at the changes afterwards.
+    #[arg(long, conflicts_with = "har")]
+    pub accept: bool,
+    /// Prints the result for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// In place of the fixtures, maps what the platform's rules take of this HAR file and prints what they make of it.
+    #[arg(long, value_name = "FILE")]
+    pub har: Option<PathBuf>,
+    /// The account that the filters are told, such as demo.shop-a, or shop-a alone.
+    #[arg(long, requires = "har", default_value = "har")]
+    pub account: String,
+    /// A setting of that account; several times.
+    #[arg(long = "setting", requires = "har", value_name = "NAME=VALUE")]
+    pub settings: Vec<SettingArg>,
+}
+
+/// Which platform is proposed.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// Its name, which becomes the folder's.
+    pub name: String,
+    /// The HAR file.
+    #[arg(long, value_name = "FILE")]
+    pub har: PathBuf,
+    /// The folder in which the platform's folder is made.
+    #[arg(long, value_name = "DIR", default_value = "platforms")]
+    pub into: PathBuf,
+    /// More names whose values are secret, with `*` for any characters: of fields, URL parameters and form fields.
+    #[arg(long, value_name = "PATTERN")]
+    pub redact: Vec<String>,
+}
+
+/// What one account outside of the fleet is opened with.
+#[derive(Debug, Args)]
+pub struct LoneArgs {
+    /// Folder with one folder for each platform; looked for where it usually is if not given: `./platforms`, beside the
+    /// executable, in the user's configuration, in /etc/snapfleet.
+    #[arg(long, env = "SNAPFLEET_PLATFORMS")]
+    pub platforms: Option<PathBuf>,
+    /// How to reach the broker.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    /// The fleet's key.
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// Chromium's executable; looked for where it is usually installed if not given.
+    #[arg(long, env = "CHROME")]
+    pub chrome: Option<PathBuf>,
+    /// Without a window.
+    #[arg(long)]
+    pub headless: bool,
+    /// Where windows are shown.
+    #[arg(long, env = "DISPLAY", hide = true)]
+    pub display: Option<String>,
+    /// The same of Wayland.
+    #[arg(long, env = "WAYLAND_DISPLAY", hide = true)]
+    pub wayland_display: Option<String>,
+}
+
+impl LoneArgs {
+    /// Whether there is a screen on which windows can be shown.
+    #[must_use]
+    pub fn has_screen(&self) -> bool {
+        [&self.display, &self.wayland_display].into_iter().flatten().any(|name| !name.is_empty())
+    }
+}
+
+/// What is recorded.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// The platform's name.
+    pub name: String,
+    /// The account, such as demo.shop-a, or shop-a alone.
+    #[arg(long)]
+    pub account: String,
+    /// A setting of the account; several times. With any given, the fleet is not asked: they are all there are, and no
+    /// stored session is used.
+    #[arg(long = "setting", value_name = "NAME=VALUE")]
+    pub settings: Vec<SettingArg>,
+    /// How long, in minutes; until Ctrl-C if not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MINUTES_MAX))]
+    pub minutes: Option<u64>,
+    /// The file, which must not exist yet; `NAME-<time>.har` in this folder if not given.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The largest file that is written, in MiB; the recording ends there.
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..))]
+    pub file_mib: u64,
+    /// More names whose values are secret, with `*` for any characters: of fields, URL parameters and form fields.
+    #[arg(long, value_name = "PATTERN")]
+    pub redact: Vec<String>,
+    /// The account's browser.
+    #[command(flatten)]
+    pub lone: LoneArgs,
+}
+
+/// Who logs in.
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// The account, such as demo.shop-a.
+    pub account: AccountId,
+    /// How long is waited for the login, in minutes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=MINUTES_MAX))]
+    pub minutes: u64,
+    /// The account's browser.
+    #[command(flatten)]
+    pub lone: LoneArgs,
+}
+
+/// A setting as it is given on the command line. Its value may be a secret and is not shown.
+#[derive(Clone)]
+pub struct SettingArg {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl fmt::Debug for SettingArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettingArg").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl std::str::FromStr for SettingArg {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
 }
 
 /// What can be done with the fleet's key.
@@ -106,8 +253,53 @@ impl KeyArgs {
     }
 }
 
-/// This worker among the others.
+/// How to reach the broker.
 #[derive(Args)]
+pub struct BrokerArgs {
+    /// The broker's address; several of a cluster separated by commas.
+    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    pub nats_url: String,
+    /// The broker's user.
+    #[arg(long, env = "SNAPFLEET_NATS_USER", default_value = "worker")]
+    pub nats_user: String,
+    /// The user's password; better given in the environment.
+    #[arg(long, env = "SNAPFLEET_NATS_PASSWORD", hide_env_values = true, default_value = "")]
+    pub nats_password: String,
+}
+
+impl fmt::Debug for BrokerArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerArgs")
+            .field("nats_url", &self.nats_url)
+            .field("nats_user", &self.nats_user)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BrokerArgs {
+    /// How to reach the broker, checked as far as that goes without it.
+    ///
+    /// # Errors
+    /// One line that names the setting.
+    pub fn config(&self) -> anyhow::Result<BrokerConfig> {
+        anyhow::ensure!(
+            !self.nats_password.is_empty(),
+            "SNAPFLEET_NATS_PASSWORD is not set: give the password of the broker's user {:?}",
+            self.nats_user
+        );
+        let broker = BrokerConfig {
+            url: self.nats_url.clone(),
+            user: self.nats_user.clone(),
+            password: self.nats_password.clone(),
+            name: "snapfleet-worker".to_owned(),
+        };
+        broker.check_address()?;
+        Ok(broker)
+    }
+}
+
+/// This worker among the others.
+#[derive(Debug, Args)]
 pub struct FleetArgs {
     /// Folder for what must outlive a restart: records that the broker has not acked, and this worker's id. Each worker
     /// its own.
@@ -122,28 +314,9 @@ pub struct FleetArgs {
     /// Its name through all its starts; made of the host's name and kept in the state_dir if not given.
     #[arg(long, env = "SNAPFLEET_WORKER_ID")]
     pub worker_id: Option<WorkerId>,
-    /// The broker's address; several of a cluster separated by commas.
-    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222")]
-    pub nats_url: String,
-    /// The broker's user.
-    #[arg(long, env = "SNAPFLEET_NATS_USER", default_value = "worker")]
-    pub nats_user: String,
-    /// The user's password; better given in the environment.
-    #[arg(long, env = "SNAPFLEET_NATS_PASSWORD", hide_env_values = true, default_value = "")]
-    pub nats_password: String,
-}
-
-impl fmt::Debug for FleetArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FleetArgs")
-            .field("state_dir", &self.state_dir)
-            .field("max_accounts", &self.max_accounts)
-            .field("labels", &self.labels)
-            .field("worker_id", &self.worker_id)
-            .field("nats_url", &self.nats_url)
-            .field("nats_user", &self.nats_user)
-            .finish_non_exhaustive()
-    }
+    /// How to reach the broker.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
 }
 
 impl FleetArgs {
@@ -165,26 +338,6 @@ impl FleetArgs {
         check_pairs("label", &labels)?;
         Ok(labels)
     }
-
-    /// How to reach the broker, checked as far as that goes without it.
-    ///
-    /// # Errors
-    /// One line that names the setting.
-    pub fn broker(&self) -> anyhow::Result<BrokerConfig> {
-        anyhow::ensure!(
-            !self.nats_password.is_empty(),
-            "SNAPFLEET_NATS_PASSWORD is not set: give the password of the broker's user {:?}",
-            self.nats_user
-        );
-        let broker = BrokerConfig {
-            url: self.nats_url.clone(),
-            user: self.nats_user.clone(),
-            password: self.nats_password.clone(),
-            name: "snapfleet-worker".to_owned(),
-        };
-        broker.check_address()?;
-        Ok(broker)
-    }
 }
 
 /// Settings of a running worker.
@@ -193,9 +346,10 @@ pub struct RunArgs {
     /// This worker among the others.
     #[command(flatten)]
     pub fleet: FleetArgs,
-    /// Folder with one folder for each platform.
-    #[arg(long, env = "SNAPFLEET_PLATFORMS", default_value = "platforms")]
-    pub platforms: PathBuf,
+    /// Folder with one folder for each platform; looked for where it usually is if not given: `./platforms`, beside the
+    /// executable, in the user's configuration, in /etc/snapfleet.
+    #[arg(long, env = "SNAPFLEET_PLATFORMS")]
+    pub platforms: Option<PathBuf>,
     /// The fleet's key. Without one no session is kept: an account that moves has to be logged in anew.
     #[command(flatten)]
     pub key: KeyArgs,

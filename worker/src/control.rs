@@ -8,21 +8,25 @@ use async_nats::service::{Service, ServiceExt};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use snapfleet_broker::Broker;
-use snapfleet_protocol::{AccountId, Command, CommandAnswer, HeldAccounts, Topic};
+use snapfleet_protocol::login::LOGIN_TEXT_BYTES_MAX;
+use snapfleet_protocol::{AccountId, Command, CommandAnswer, HeldAccounts, LoginInput, Topic};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Ask;
 use crate::fleet::Identity;
+use crate::pages::{Bell, LoginWish};
 use crate::roster::{Roster, now};
 
 /// The service's name in `nats micro`.
 const SERVICE: &str = "snapfleet-worker";
 /// Commands of one account that wait for their answers, at most.
 const WAITING_MAX: usize = 16;
+/// How long a command may take.
+const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Hands the commands for an account to its task, and its answers back, until dropped.
-pub(crate) async fn listen(broker: Broker, account: AccountId, asks: mpsc::Sender<Ask>) {
+pub(crate) async fn listen(broker: Broker, account: AccountId, asks: mpsc::Sender<Ask>, bell: Bell) {
     let subject = Topic::Command.subject(&account);
     let mut requests = match broker.client().subscribe(subject).await {
         Ok(requests) => requests,
@@ -41,11 +45,11 @@ pub(crate) async fn listen(broker: Broker, account: AccountId, asks: mpsc::Sende
         let answer = match serde_json::from_slice::<Command>(&request.payload) {
             Ok(_) if place.is_none() => Err("too many commands wait already: ask again later".to_owned()),
             Ok(command) => {
-                tracing::info!(account.id = %account, ?command, "command received");
-                let (answer, answered) = oneshot::channel();
-                let asked = asks.try_send(Ask { command, answer });
-                let gone = "the account is being let go: ask again in a few seconds";
-                asked.map(|()| answered).map_err(|_| gone.to_owned())
+                // A live picture is asked for every second.
+                if !matches!(command, Command::LoginView { .. }) {
+                    tracing::info!(account.id = %account, ?command, "command received");
+                }
+                ask(command, &asks, &bell)
             }
             Err(error) => Err(format!("the command cannot be read: {error}")),
         };
@@ -55,16 +59,51 @@ pub(crate) async fn listen(broker: Broker, account: AccountId, asks: mpsc::Sende
             let _place = place;
             let gone = || CommandAnswer::Refused { reason: "the account was let go meanwhile".to_owned() };
             let answer = match answer {
-                Ok(answered) => answered.await.unwrap_or_else(|_| gone()),
+                Ok(answered) => match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
+                    Ok(answer) => answer.unwrap_or_else(|_| gone()),
+                    Err(_) => CommandAnswer::Refused {
+                        reason:
+                            "its page is being loaded and does not answer yet: ask again in a few seconds"
+                                .to_owned(),
+                    },
+                },
                 Err(reason) => CommandAnswer::Refused { reason },
             };
-            tracing::info!(account.id = %account, ?answer, "command answered");
+            tracing::debug!(account.id = %account, ?answer, "command answered");
             let payload = serde_json::to_vec(&answer).unwrap_or_default();
             if let Err(error) = client.publish(reply, Bytes::from(payload)).await {
                 tracing::warn!(account.id = %account, %error, "a command's answer cannot be sent");
             }
         });
     }
+}
+
+/// Hands a command to whom it is for.
+fn ask(
+    command: Command,
+    asks: &mpsc::Sender<Ask>,
+    bell: &Bell,
+) -> Result<oneshot::Receiver<CommandAnswer>, String> {
+    let wish = match command {
+        Command::Sync {} => {
+            let (answer, answered) = oneshot::channel();
+            let gone = "the account is being let go: ask again in a few seconds";
+            return asks.try_send(Ask { answer }).map(|()| answered).map_err(|_| gone.to_owned());
+        }
+        Command::LoginInput { input: LoginInput::Text(text) } if text.len() > LOGIN_TEXT_BYTES_MAX => {
+            return Err(format!(
+                "a text of {} bytes is too long: at most {LOGIN_TEXT_BYTES_MAX}",
+                text.len()
+            ));
+        }
+        Command::LoginInput { input: LoginInput::Text(text) } if text.chars().any(char::is_control) => {
+            return Err("the text holds control characters: send keys by their names".to_owned());
+        }
+        Command::LoginView { part } => LoginWish::View(part),
+        Command::LoginInput { input } => LoginWish::Input(input),
+        Command::LoginEnd {} => LoginWish::End,
+    };
+    bell.ask(wish)
 }
 
 /// Shows this worker to `nats micro ls|info|stats` until `stop`; asked on `worker.<instance>.accounts`, it tells what

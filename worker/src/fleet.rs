@@ -302,7 +302,7 @@ impl Fleet {
             worker: identity.worker.clone(),
             max_accounts: identity.max_accounts,
             labels: identity.labels.clone(),
-            platforms: identity.platforms.iter().cloned().collect(),
+            platforms: self.task.crew.source.platforms().into_iter().collect(),
             leaving: false,
         });
         let active = self.view.accounts.iter().filter_map(|(id, entry)| Some((id, entry.active()?)));
@@ -387,9 +387,11 @@ impl Fleet {
             }
             left
         });
-        let problems = self.task.crew.broker.problems();
+        let mut problems = self.task.crew.broker.problems();
+        problems.extend(self.task.crew.source.problems());
+        let platforms = self.task.crew.source.platforms();
         self.task.told.send_if_modified(|told| {
-            told.problems = problems;
+            (told.problems, told.platforms) = (problems, platforms);
             let changed =
                 told.pages != pages || left_behind.as_ref().is_some_and(|left| *left != told.left_behind);
             (told.pages, told.browser_bytes) = (pages, browser_bytes);

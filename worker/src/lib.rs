@@ -6,22 +6,26 @@
 pub mod account;
 pub mod browser;
 pub mod capture;
+pub mod commands;
 pub mod config;
 mod control;
 pub mod drive;
 pub mod fleet;
+pub mod har;
+pub mod login_cli;
+pub mod lone;
 pub mod normalise;
 pub mod outbox;
 pub mod pages;
 pub mod platform;
 pub mod publish;
+pub mod record;
 pub mod roster;
 pub mod session;
 pub mod simulate;
 pub mod steering;
 pub mod window;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -30,9 +34,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use snapfleet_broker::{Broker, BrokerConfig, check_access};
-use snapfleet_protocol::PlatformName;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::browser::{BrowserConfig, SharedBrowser, find_chromium};
 use crate::config::{FleetArgs, RunArgs, SimulateArgs};
@@ -40,14 +44,12 @@ use crate::fleet::gate::Gate;
 use crate::fleet::heartbeat::{self, Told};
 use crate::fleet::tenure::{Crew, Source};
 use crate::fleet::{FleetTask, Identity};
-use crate::platform::Platform;
+use crate::platform::Shelf;
 use crate::roster::Roster;
 use crate::session::FleetKey;
 
 /// How long everything together may take to stop; what is left then is cut off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// The platform of simulated accounts.
-const SIMULATED: &str = "sim";
 
 /// A worker's settings, checked: nothing has started yet.
 pub struct Worker {
@@ -66,7 +68,7 @@ impl Worker {
     /// # Errors
     /// One line that names the thing and the remedy.
     pub fn new(args: &RunArgs) -> anyhow::Result<Self> {
-        let platforms = load_platforms(&args.platforms)?;
+        let shelf = Shelf::load(&platform::find_folder(args.platforms.as_deref())?)?;
         let executable = match &args.chrome {
             Some(path) if path.is_file() => path.clone(),
             Some(path) => {
@@ -74,21 +76,20 @@ impl Worker {
             }
             None => find_chromium()?,
         };
-        let names = platforms.keys().cloned().collect();
         let key = args.key.load()?;
         if key.is_none() {
             tracing::warn!(
                 "no key of the fleet is given (--session-key-file): sessions are not kept, so an account that moves is logged in anew, and sealed settings cannot be read"
             );
         }
-        let worker = Self::with(&args.fleet, names, |state_dir| {
+        let worker = Self::with(&args.fleet, |state_dir| {
             let mut browser = BrowserConfig::new(executable, state_dir.join("browser"));
             browser.headless = !args.headed;
             // Chromium's sandbox does not work as root; see the README for what that means.
             browser.sandbox = !rustix::process::geteuid().is_root();
             browser.page_bytes_max = args.page_memory_mib * 1024 * 1024;
             browser.browser_bytes_max = args.browser_memory_mib.map(|mib| mib * 1024 * 1024);
-            Source::Browser { platforms, browser: SharedBrowser::new(browser) }
+            Source::Browser { shelf, browser: SharedBrowser::new(browser) }
         })?;
         Ok(Self { key: key.map(Arc::new), ..worker })
     }
@@ -99,43 +100,19 @@ impl Worker {
     /// One line that names the thing and the remedy.
     pub fn simulated(args: &SimulateArgs) -> anyhow::Result<Self> {
         let simulation = Arc::new(args.simulation.clone());
-        let platform = PlatformName::parse(SIMULATED)?;
-        Self::with(&args.fleet, vec![platform], |_| Source::Simulation(simulation))
+        Self::with(&args.fleet, |_| Source::Simulation(simulation))
     }
 
-    fn with(
-        args: &FleetArgs,
-        platforms: Vec<PlatformName>,
-        source: impl FnOnce(&Path) -> Source,
-    ) -> anyhow::Result<Self> {
-        let (broker, labels, state_dir) = (args.broker()?, args.labels()?, args.state_dir.clone());
+    fn with(args: &FleetArgs, source: impl FnOnce(&Path) -> Source) -> anyhow::Result<Self> {
+        let (broker, labels, state_dir) = (args.broker.config()?, args.labels()?, args.state_dir.clone());
         std::fs::create_dir_all(&state_dir)
             .with_context(|| format!("state_dir {} cannot be made", state_dir.display()))?;
         let lock = lock(&state_dir)?;
         let identity = Identity::new(&state_dir, args.worker_id.clone())?;
-        let identity = Identity { max_accounts: args.max_accounts, labels, platforms, ..identity };
+        let identity = Identity { max_accounts: args.max_accounts, labels, ..identity };
         let source = source(&state_dir);
         Ok(Self { broker, identity, state_dir, source, key: None, _lock: lock })
     }
-}
-
-/// Every platform below `dir`. One that does not load would leave its accounts without a worker in silence.
-fn load_platforms(dir: &Path) -> anyhow::Result<BTreeMap<PlatformName, Arc<Platform>>> {
-    let folders = std::fs::read_dir(dir).with_context(|| {
-        format!("folder of platforms {} cannot be read; give it with --platforms", dir.display())
-    })?;
-    let mut platforms = BTreeMap::new();
-    for folder in folders.flatten().filter(|folder| folder.path().join("platform.toml").is_file()) {
-        let name = PlatformName::parse(&folder.file_name().to_string_lossy())
-            .with_context(|| format!("folder {}", folder.path().display()))?;
-        platforms.insert(name, Arc::new(Platform::load(&folder.path())?));
-    }
-    anyhow::ensure!(
-        !platforms.is_empty(),
-        "there is no platform in {}: give the folder that holds them with --platforms",
-        dir.display()
-    );
-    Ok(platforms)
 }
 
 /// Takes the folder for this worker alone, as long as the file lives.
@@ -190,6 +167,14 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) -> anyhow::Result<
     tracing::info!(worker.id = %identity.worker, worker.instance = %identity.instance,
         max_accounts = identity.max_accounts, "worker starts");
     let (roster, gate) = (Roster::default(), Gate::new());
+    let _following = match &source {
+        Source::Browser { shelf, .. } => Some(AbortOnDropHandle::new(tokio::spawn(platform::follow(
+            shelf.clone(),
+            |_| {},
+            shutdown.clone(),
+        )))),
+        Source::Simulation(_) => None,
+    };
     let crew = Arc::new(Crew {
         broker: broker.clone(),
         instance: identity.instance.clone(),
@@ -200,7 +185,7 @@ pub async fn run(worker: Worker, shutdown: CancellationToken) -> anyhow::Result<
         lanes: Arc::default(),
         key,
     });
-    let (told_in, told) = watch::channel(Told::default());
+    let (told_in, told) = watch::channel(Told { platforms: crew.source.platforms(), ..Told::default() });
     let heart = CancellationToken::new();
     let beating = heartbeat::start(config, identity.clone(), (roster.clone(), gate), told, heart.clone())
         .context("no thread for the heartbeat")?;

@@ -1,4 +1,5 @@
-//! `map`, second half: one row that a filter wrote, as JSON text, to one typed record, strictly.
+//! `map`, second half: one row that a filter wrote, as JSON text, to one typed record, strictly; or to the statement
+//! that a list is complete ([`CompleteList`]).
 //!
 //! A row is an object with `kind` and the fields of that record under their names in
 //! [`snapfleet_protocol::records`]; `null` and absence both mean unknown. An id is a string or an integer and is
@@ -6,17 +7,21 @@
 //! field that is missing and a value of the wrong type refuse the row, never the page. Knows nothing of platforms,
 //! filters or the wire. A reason names the field and what was wrong with it, never the text that people wrote.
 
+mod complete;
 mod fields;
 pub mod time;
 pub(crate) mod wording;
 
 use snapfleet_protocol::{Comment, Content, Conversation, DirectMessage, Notification, Record, UnixMs};
 
+pub use self::complete::{COMPLETE_IDS_MAX, CompleteList};
 use self::fields::Fields;
 
 /// The longest text of a field, in bytes. A longer one is cut at a character's boundary and ends in `…`: refusing
 /// the row would lose a message for being long, and the cut is counted.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// The longest `raw`, in bytes; a longer one is cut and counted as well.
+pub const RAW_BYTES_MAX: usize = 4 * 1024;
 /// The longest address, in bytes. A longer one (mostly a picture inlined as `data:`) is left out and counted: half
 /// an address leads nowhere.
 pub const URL_BYTES_MAX: usize = 4096;
@@ -34,11 +39,20 @@ pub struct Normalised {
     pub cut: usize,
 }
 
+/// What a row says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// A record.
+    Record(Normalised),
+    /// There is nothing beyond this list.
+    Complete(CompleteList),
+}
+
 /// Reads one row; `now` bounds its times.
 ///
 /// # Errors
 /// The reason, naming the field, for which the row is refused.
-pub fn record(row: &str, now: UnixMs) -> Result<Normalised, String> {
+pub fn row(row: &str, now: UnixMs) -> Result<Row, String> {
     let mut fields = Fields::read(row, now)?;
     let kind = fields.word("kind")?.ok_or("kind is missing")?;
     let record = match kind.as_str() {
@@ -47,13 +61,18 @@ pub fn record(row: &str, now: UnixMs) -> Result<Normalised, String> {
         "conversation" => Record::Conversation(conversation(&mut fields)?),
         "direct_message" => Record::DirectMessage(direct_message(&mut fields)?),
         "notification" => Record::Notification(notification(&mut fields)?),
+        "complete_list" => {
+            let list = complete::read(&mut fields)?;
+            fields.finish(&kind)?;
+            return Ok(Row::Complete(list));
+        }
         other => return Err(format!("kind {} is not known: {KINDS}", wording::shown(other))),
     };
     let (unknown_times, cut) = fields.finish(&kind)?;
-    Ok(Normalised { record, unknown_times, cut })
+    Ok(Row::Record(Normalised { record, unknown_times, cut }))
 }
 
-const KINDS: &str = "use content, comment, conversation, direct_message or notification";
+const KINDS: &str = "use content, comment, conversation, direct_message, notification or complete_list";
 
 fn content(row: &mut Fields) -> Result<Content, String> {
     Ok(Content {
@@ -73,6 +92,7 @@ fn content(row: &mut Fields) -> Result<Content, String> {
         share_count: row.number("share_count")?,
         favorite_count: row.number("favorite_count")?,
         media_urls: row.urls("media_urls")?,
+        metrics: row.metrics("metrics")?,
         deleted: row.flag("deleted")?,
     })
 }
@@ -124,6 +144,7 @@ fn direct_message(row: &mut Fields) -> Result<DirectMessage, String> {
         sent_at: row.time("sent_at"),
         edited_at: row.time("edited_at"),
         reply_to_id: row.id("reply_to_id")?,
+        raw: row.raw("raw")?,
         recalled: row.flag("recalled")?,
     })
 }
@@ -149,8 +170,15 @@ mod tests {
 
     const NOW: UnixMs = UnixMs(1_790_812_800_000);
 
-    fn reason(row: &str) -> String {
-        record(row, NOW).unwrap_err()
+    fn reason(text: &str) -> String {
+        row(text, NOW).unwrap_err()
+    }
+
+    fn record(text: &str, now: UnixMs) -> Result<Normalised, String> {
+        match row(text, now)? {
+            Row::Record(normalised) => Ok(normalised),
+            Row::Complete(list) => panic!("no record: {list:?}"),
+        }
     }
 
     #[test]
@@ -202,6 +230,26 @@ mod tests {
             (r#"{"kind":"comment","id":1,"content_id":2}"#, "direction is missing"),
             (r#"{"kind":"comment","id":1,"content_id":2,"direction":"in"}"#, "direction \"in\" is not known"),
             (r#"{"kind":"direct_message","id":1,"direction":"inbound"}"#, "conversation_id is missing"),
+            (
+                r#"{"kind":"content","id":1,"metrics":5}"#,
+                "metrics must be an object of numbers, not a number",
+            ),
+            (
+                r#"{"kind":"content","id":1,"metrics":{"a":"1"}}"#,
+                "metrics.\"a\" must be a number, not a string",
+            ),
+            (
+                r#"{"kind":"content","id":1,"metrics":{"":1}}"#,
+                "metrics.\"\": a metric's name has 1 to 64 bytes",
+            ),
+            (
+                r#"{"kind":"content","id":1,"metrics":{"a":1e999}}"#,
+                "metrics.\"a\": a metric is a finite number",
+            ),
+            (
+                r#"{"kind":"direct_message","id":1,"conversation_id":2,"direction":"inbound","raw":{}}"#,
+                "raw must be a string",
+            ),
         ] {
             let reason = reason(row);
             assert!(reason.starts_with(expected), "{row}\n  got: {reason}\n  not: {expected}");
@@ -241,6 +289,25 @@ mod tests {
         assert_eq!((content.media_urls.len(), content.url, normalised.cut), (LIST_LEN_MAX, None, 3));
     }
 
+    #[test]
+    fn further_figures_and_what_a_message_carries_are_kept() {
+        let figures =
+            r#"{"kind":"content","id":1,"metrics":{"completion_rate":0.41,"seconds":12,"unknown":null}}"#;
+        let Record::Content(content) = record(figures, NOW).unwrap().record else { panic!("not a content") };
+        assert_eq!(
+            content.metrics.iter().collect::<Vec<_>>(),
+            [("completion_rate", 0.41), ("seconds", 12.0)]
+        );
+        let raw = format!("{{\"aweType\":{}}}", "9".repeat(RAW_BYTES_MAX));
+        let row = serde_json::json!({"kind": "direct_message", "id": "1", "conversation_id": "c",
+            "direction": "inbound", "raw": raw});
+        let normalised = record(&row.to_string(), NOW).unwrap();
+        let Record::DirectMessage(message) = normalised.record else { panic!("not a message") };
+        let kept = message.raw.unwrap();
+        assert!(kept.len() <= RAW_BYTES_MAX && kept.starts_with("{\"aweType\":999") && kept.ends_with('…'));
+        assert_eq!(normalised.cut, 1);
+    }
+
     /// Any value, mostly of a shape that some field takes.
     fn value() -> impl Strategy<Value = String> {
         prop_oneof![
@@ -252,13 +319,14 @@ mod tests {
             "\"[0-9年月日:. TZ+-]{0,24}\"",
             any::<Vec<String>>().prop_map(|list| serde_json::Value::from(list).to_string()),
             "\\PC{0,12}",
+            r#"\{("[a-z]{0,3}":-?[0-9]{1,9}(\.[0-9]{1,9})?(e[0-9]{1,3})?)?\}"#,
         ]
     }
 
     /// A row with what its kind requires and any values in some of its other fields.
     fn any_row() -> impl Strategy<Value = String> {
         let shapes = [
-            ("content", "", ["title", "url", "media_urls", "published_at", "view_count", "deleted"]),
+            ("content", "", ["title", "metrics", "media_urls", "published_at", "view_count", "deleted"]),
             (
                 "comment",
                 r#","content_id":1,"direction":"inbound""#,
@@ -267,7 +335,7 @@ mod tests {
             (
                 "direct_message",
                 r#","conversation_id":"c","direction":"outbound""#,
-                ["text", "media_url", "message_type", "sent_at", "reply_to_id", "recalled"],
+                ["text", "raw", "message_type", "sent_at", "reply_to_id", "recalled"],
             ),
         ];
         let fields = proptest::collection::btree_map(0..6_usize, value(), 0..3);

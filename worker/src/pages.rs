@@ -4,16 +4,18 @@
 //! where reports go.
 
 mod carried;
+mod desk;
 mod login;
 mod page;
 mod scroll;
+mod state;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use snapfleet_protocol::AccountId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +25,9 @@ use crate::capture::{Reporter, ReportsClosed};
 use crate::session::{SessionExchange, SessionState};
 use crate::steering::Steering;
 use carried::Carried;
+pub(crate) use carried::state_of;
+pub use desk::Desk;
+pub(crate) use desk::{Bell, LoginWish, desk};
 use login::Login;
 
 /// How long the pages of an account may take to deliver their last captures when it is let go.
@@ -66,6 +71,8 @@ pub struct LoginPlan {
     pub submit: Option<String>,
     /// Fields and what is typed into them, in order.
     pub fill: Vec<(String, String)>,
+    /// The element with the code to scan.
+    pub code: Option<String>,
 }
 
 impl fmt::Debug for LoginPlan {
@@ -128,6 +135,8 @@ pub struct AccountPlan {
     pub session: SessionExchange,
     /// Whether it may be driven.
     pub steering: Steering,
+    /// Where its login page is asked for.
+    pub desk: Desk,
 }
 
 /// What the pages of one account share, in one context.
@@ -139,6 +148,8 @@ struct Drive {
     reporter: Arc<Reporter>,
     login: Option<Login>,
     steering: Steering,
+    /// The login desk, and the page that serves there.
+    desk: Option<(String, Desk)>,
     stop: CancellationToken,
 }
 
@@ -162,10 +173,17 @@ pub async fn drive_account(
     shutdown: CancellationToken,
 ) -> Result<(), DriveError> {
     let reporter = Arc::new(Reporter::new(plan.account.clone(), reports));
+    let mut offers = plan.session.offers();
     loop {
+        offers.borrow_and_update();
         let restored = plan.session.candidate().filter(|_| plan.login.is_some());
-        match drive_context(&browser, &plan, restored.as_deref(), &reporter, &shutdown).await {
+        let driving =
+            drive_context(&browser, &plan, restored.as_deref(), &reporter, (&shutdown, &mut offers));
+        match driving.await {
             Ok(()) => return Ok(()),
+            Err(End::SessionOffered) => {
+                tracing::info!(account.id = %plan.account, "another session was stored for the account; going on with it");
+            }
             Err(End::Error(error)) => return Err(error),
             // Each session is tried once, so this ends.
             Err(End::SessionRefused) => {
@@ -181,6 +199,8 @@ enum End {
     Error(DriveError),
     /// The session with which the context was filled is logged out.
     SessionRefused,
+    /// While it was logged out, another session was found.
+    SessionOffered,
 }
 
 async fn drive_context(
@@ -188,7 +208,7 @@ async fn drive_context(
     plan: &AccountPlan,
     restored: Option<&SessionState>,
     reporter: &Arc<Reporter>,
-    shutdown: &CancellationToken,
+    (shutdown, offers): (&CancellationToken, &mut watch::Receiver<u64>),
 ) -> Result<(), End> {
     let account = &plan.account;
     let opened = tokio::select! {
@@ -204,8 +224,9 @@ async fn drive_context(
     })?;
     // A stored session that cannot be read forbids the form only where no other one is there to be tried.
     let no_form = plan.session.problem().filter(|_| restored.is_none()).map(str::to_owned);
-    let login =
-        plan.login.clone().map(|login| Login::new(login, restored.is_some(), no_form, plan.steering.clone()));
+    let login = plan.login.clone().map(|login| {
+        Login::new(login, restored.is_some(), no_form, plan.steering.clone(), plan.session.clone())
+    });
     let drive = Arc::new(Drive {
         context: Arc::new(context),
         carried,
@@ -213,6 +234,7 @@ async fn drive_context(
         reporter: Arc::clone(reporter),
         login,
         steering: plan.steering.clone(),
+        desk: plan.pages.first().map(|page| (page.name.clone(), plan.desk.clone())),
         stop: CancellationToken::new(),
     });
     let mut tasks = JoinSet::new();
@@ -223,6 +245,7 @@ async fn drive_context(
         biased;
         () = shutdown.cancelled() => Ok(()),
         () = browser.died() => Err(End::Error(DriveError::BrowserDied)),
+        Ok(()) = offers.changed() => Err(End::SessionOffered),
         () = browser.retired() => Err(End::Error(DriveError::BrowserRetired)),
         () = drive.reporter.closed() => Err(End::Error(DriveError::ReportsClosed { account: account.clone() })),
         outcome = first_end(&mut tasks, account) => Err(outcome),

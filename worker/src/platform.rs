@@ -9,23 +9,39 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use serde::Serialize;
 use snapfleet_protocol::{AccountId, PlatformName, Record, UnixMs};
 use url::Url;
 
 mod check;
 mod filter;
+mod find;
 mod manifest;
+mod propose;
+mod schema;
+mod shelf;
+mod spec;
 mod template;
 
-pub use self::check::{CheckReport, Failure, check};
+pub(crate) use self::check::run as run_check;
+pub use self::check::{
+    CheckReport, Difference, Failure, Group, HarCheck, HarReport, HarRow, Progress, RuleCount, accept, check,
+    check_har,
+};
 pub use self::filter::{BODY_BYTES_MAX, DEPTH_MAX, Limits};
-pub use self::manifest::{REFRESH_S_MAX, SCHEMA, SCROLL_PAUSE_MS_MAX, SCROLL_STEPS_MAX};
+pub use self::find::{FoldersError, find_folder};
+pub use self::manifest::{
+    EVERY_MS_MAX, EVERY_MS_MIN, REFRESH_JITTER_MAX, REFRESH_S_MAX, SCHEMA, SCRIPT_BYTES_MAX,
+    SCROLL_PAUSE_MS_MAX, SCROLL_STEPS_MAX,
+};
+pub use self::propose::propose;
+pub use self::schema::schema;
+pub use self::shelf::{LOOK_PAUSE, Shelf, follow};
+pub use self::spec::{CaptureSource, CaptureSpec, FillSpec, LoginSpec, PageSpec, ScrollSpec, Settings};
 
 use self::filter::Filter;
 use self::manifest::Manifest;
+use crate::normalise::{CompleteList, Row};
 
 /// What is wrong with a platform's folder or with an account's settings for it: one line that names the place.
 #[derive(Debug, thiserror::Error)]
@@ -70,99 +86,32 @@ pub enum PlatformError {
     },
 }
 
-/// The settings of one account, by name.
-pub type Settings = BTreeMap<String, String>;
-
-/// One page to open in a tab of its own, its address filled in for an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageSpec {
-    /// Its name, unique within the platform.
-    pub name: String,
-    /// Its address, http or https. Holds no secret.
-    pub url: Url,
-    /// How often it is loaded again; `None` is never.
-    pub refresh: Option<Duration>,
-    /// How to make it fetch more after each load.
-    pub scroll: Option<ScrollSpec>,
-}
-
-/// How a page is scrolled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScrollSpec {
-    /// CSS of the element that scrolls; `None` is the window.
-    pub selector: Option<String>,
-    /// The most steps after one load.
-    pub steps_max: u32,
-    /// The pause between two steps.
-    pub pause: Duration,
-    /// CSS: scrolling ends once it exists.
-    pub until: Option<String>,
-}
-
-/// How to tell whether a page is logged in, and how to log in, filled in for an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoginSpec {
-    /// CSS: logged in once it exists.
-    pub logged_in: String,
-    /// CSS: logged out once it exists; `None` where the page does not show it.
-    pub logged_out: Option<String>,
-    /// CSS of what is clicked once the form is filled; `None` where a form cannot log in.
-    pub submit: Option<String>,
-    /// What goes into the form, in this order.
-    pub fill: Vec<FillSpec>,
-}
-
-/// One field of a login form.
-#[derive(Clone, PartialEq, Eq)]
-pub struct FillSpec {
-    /// CSS of the field.
-    pub selector: String,
-    /// What is typed into it: a secret, as far as anybody else is concerned.
-    pub value: String,
-}
-
-impl fmt::Debug for FillSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FillSpec").field("selector", &self.selector).finish_non_exhaustive()
-    }
-}
-
-/// Where a captured body comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CaptureSource {
-    /// The body of a response.
-    Response,
-    /// The data of an event of an event source.
-    EventSource,
-    /// A text frame of a WebSocket.
-    Websocket,
-}
-
-/// Which bodies one rule takes. Its place in [`Platform::captures`] is its number for [`Platform::map`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaptureSpec {
-    /// Its name, unique within the platform.
-    pub name: String,
-    /// Where the bodies come from.
-    pub source: CaptureSource,
-    /// Pattern of the URL's path.
-    pub path: String,
-    /// Which statuses of a response; empty is any 2xx.
-    pub status: Vec<u16>,
-    /// What a response's content type begins with; `None` is any.
-    pub content_type: Option<String>,
-}
-
 /// What a body answers.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The address that was asked.
+    /// The address that was asked; of page state, the page's.
     pub url: String,
     /// An event source's event name.
     #[serde(default)]
     pub event: Option<String>,
+    /// A response's request method, in capitals.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// A response's status.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// The page's name, of page state.
+    #[serde(default)]
+    pub page: Option<String>,
+}
+
+impl Request {
+    /// A request of which only the address is known.
+    #[must_use]
+    pub fn of(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
 }
 
 /// The account whose page fetched a body. Secret settings in it are kept from filters.
@@ -197,6 +146,8 @@ pub struct Refused {
 pub struct Mapped {
     /// The records, in the filter's order.
     pub records: Vec<Record>,
+    /// Lists of which the platform says that there is nothing beyond them. None from a body with an error.
+    pub complete: Vec<CompleteList>,
     /// The rows that became none.
     pub refused: Vec<Refused>,
     /// Times that were given and could not be told.
@@ -230,7 +181,7 @@ impl Platform {
     pub fn load(dir: &Path) -> Result<Self, PlatformError> {
         let dir = &dir.canonicalize().map_err(|error| PlatformError::Read { path: dir.to_owned(), error })?;
         let manifest = Manifest::read(dir)?;
-        let library = dir.parent().unwrap_or(dir).join("lib");
+        let library = library_of(dir);
         let mut filters = Vec::with_capacity(manifest.captures.len());
         for rule in &manifest.captures {
             let filter = Filter::compile(&dir.join(&rule.filter), &library).map_err(|error| {
@@ -260,10 +211,21 @@ impl Platform {
         &self.manifest.name
     }
 
+    /// Whether the browser's side is the same for both: settings, pages, login and rules, apart from the rules' filters.
+    #[must_use]
+    pub fn same_pages(&self, other: &Self) -> bool {
+        self.manifest.same_pages(&other.manifest)
+    }
+
     /// The rules, in the order of their numbers.
     #[must_use]
     pub fn captures(&self) -> &[CaptureSpec] {
         &self.captures
+    }
+
+    /// The names of the settings whose values are secret.
+    pub fn secret_settings(&self) -> impl Iterator<Item = &str> {
+        self.manifest.secrets()
     }
 
     /// Checks an account's settings: all that are required, none that are unknown.
@@ -289,7 +251,7 @@ impl Platform {
     /// [`PlatformError::Settings`] as [`Platform::check_settings`].
     pub fn login(&self, settings: &Settings) -> Result<Option<LoginSpec>, PlatformError> {
         self.check_settings(settings)?;
-        self.manifest.login.as_ref().map(|login| self.manifest.fill_login(login, settings)).transpose()
+        Ok(self.manifest.login.as_ref().map(|login| Manifest::fill_login(login, settings)))
     }
 
     /// Turns a body that rule number `rule` took into records. Never fails as a whole: what could not be read is in
@@ -313,8 +275,9 @@ impl Platform {
         let account = self.account_json(account);
         let mut row = 0;
         let outcome = filter.run(body, [&request, &account], self.limits, &mut |output| {
-            match output.and_then(|text| crate::normalise::record(text, now)) {
-                Ok(normalised) => {
+            match output.and_then(|text| crate::normalise::row(text, now)) {
+                Ok(Row::Complete(list)) => mapped.complete.push(list),
+                Ok(Row::Record(normalised)) => {
                     mapped.records.push(normalised.record);
                     mapped.unknown_times += normalised.unknown_times;
                     mapped.cut += normalised.cut;
@@ -324,6 +287,10 @@ impl Platform {
             row += 1;
         });
         mapped.error = outcome.err();
+        if mapped.error.is_some() {
+            // What was not read whole says nothing of what is missing in it.
+            mapped.complete.clear();
+        }
         mapped
     }
 
@@ -340,11 +307,25 @@ impl Platform {
     }
 }
 
-/// `$request`: the address, its path and its query. What is no address is its own path.
+/// Where the modules are that all platforms share, for one platform's canonical folder.
+fn library_of(dir: &Path) -> PathBuf {
+    dir.parent().unwrap_or(dir).join("lib")
+}
+
+/// `$request`: the address, its host, path and query, and what else is known. What is no address is its own path.
 fn request_json(request: &Request) -> String {
     let url = Url::parse(&request.url).ok();
     let path = url.as_ref().map_or(request.url.as_str(), Url::path);
     let query: BTreeMap<_, _> = url.iter().flat_map(Url::query_pairs).collect();
-    serde_json::json!({ "url": request.url, "path": path, "query": query, "event": request.event })
-        .to_string()
+    serde_json::json!({
+        "url": request.url,
+        "host": url.as_ref().and_then(Url::host_str),
+        "path": path,
+        "query": query,
+        "event": request.event,
+        "method": request.method,
+        "status": request.status,
+        "page": request.page,
+    })
+    .to_string()
 }

@@ -22,7 +22,7 @@ use snapfleet_broker::Broker;
 use snapfleet_protocol::AccountId;
 use tokio_util::sync::CancellationToken;
 
-pub use exchange::{Exported, SessionExchange};
+pub use exchange::{Exported, Offers, SessionExchange};
 pub use key::FleetKey;
 pub use seal::open_settings;
 pub use state::{Cookie, Entries, SessionState};
@@ -81,6 +81,7 @@ pub async fn open(task: SessionTask) -> Option<(SessionExchange, Keeper)> {
     let problem = opened.newest.and_then(|_| opened.problems.into_iter().next());
     let (exchange, exported) = SessionExchange::new(opened.candidates, problem);
     let keeper = Keeper {
+        offers: exchange.keeper_offers(),
         task,
         exported,
         due: None,
@@ -97,6 +98,7 @@ pub async fn open(task: SessionTask) -> Option<(SessionExchange, Keeper)> {
 pub struct Keeper {
     task: SessionTask,
     exported: Exported,
+    offers: Offers,
     due: Option<Due>,
     /// The epoch in which the account was last held.
     epoch: Option<u64>,
@@ -150,6 +152,10 @@ impl Keeper {
         let changed = tokio::select! {
             changed = self.exported.changed() => changed,
             () = tokio::time::sleep(pause), if waits => return true,
+            () = self.offers.wanted(), if !self.over => {
+                self.look_for_another().await;
+                return true;
+            }
         };
         if changed.is_err() {
             return false;
@@ -157,6 +163,26 @@ impl Keeper {
         let state = self.exported.borrow_and_update().clone().filter(|_| !self.over);
         self.due = state.map(|state| Due { state, sealed: None }).or(self.due.take());
         true
+    }
+
+    /// The account is logged out: was another session stored meanwhile, by somebody who logged it in elsewhere?
+    async fn look_for_another(&mut self) {
+        let task = &self.task;
+        let kept = match store::load(&task.broker, &task.account).await {
+            Ok(kept) => kept,
+            Err(error) => return self.tell(&error),
+        };
+        if kept.last_seq == self.last_seq {
+            return;
+        }
+        self.last_seq = kept.last_seq;
+        let mut opened = open_all(&task.key, &task.account, &kept);
+        self.stored_epoch = self.stored_epoch.max(opened.epoch);
+        if let (Some(_), Some(problem)) = (&opened.newest, opened.problems.first()) {
+            tracing::error!(account.id = %task.account, reason = problem, "a session stored meanwhile cannot be used");
+        } else if !opened.candidates.is_empty() {
+            self.offers.offer(opened.candidates.swap_remove(0));
+        }
     }
 
     /// Stores what is due, if anything is; tells whether nothing is due any more.

@@ -3,9 +3,13 @@
 //! It is a value: it knows neither the browser nor the broker. Memory is bounded by [`RECORDS_MAX`]; a record
 //! that leaves the window is only forgotten here, never deleted anywhere.
 
+mod absence;
+
 use std::collections::{BTreeMap, HashMap};
 
 use snapfleet_protocol::{Record, RecordId, RecordKind, UnixMs};
+
+pub use absence::ABSENT_MS_MIN;
 
 /// The most records in an account's window; the ones seen longest ago leave first.
 pub const RECORDS_MAX: usize = 20_000;
@@ -22,9 +26,19 @@ struct Known {
     seen_at: UnixMs,
     /// When this process saw what it holds; `None` for what was read back, which may stem from another clock.
     observed_at: Option<UnixMs>,
+    /// When the first complete list came that lacks it, since it was last seen.
+    absent_since: Option<UnixMs>,
     /// Changes with the record: an ack counts only for the revision that was sent.
     revision: u64,
     pending: bool,
+}
+
+impl Known {
+    /// Notes a sighting, also one that tells nothing new.
+    fn seen(&mut self, at: UnixMs) {
+        self.seen_at = self.seen_at.max(at);
+        self.absent_since = self.absent_since.filter(|since| *since > at);
+    }
 }
 
 /// What an observation did to the window.
@@ -99,7 +113,10 @@ impl Window {
                 self.pending.insert(self.revisions, key.clone());
             }
             let revision = self.revisions;
-            self.known.insert(key, Known { record, seen_at: at, observed_at, revision, pending });
+            self.known.insert(
+                key,
+                Known { record, seen_at: at, observed_at, absent_since: None, revision, pending },
+            );
             return Observed::New;
         };
         let overtaken = observed_at.is_some() && observed_at < known.observed_at;
@@ -112,7 +129,7 @@ impl Window {
             newer.merge(record);
             newer
         };
-        known.seen_at = known.seen_at.max(at);
+        known.seen(at);
         known.observed_at = known.observed_at.max(observed_at);
         if merged == known.record {
             return Observed::Unchanged;

@@ -3,6 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "platforms/library.rs"]
+mod library;
+#[path = "platforms/manifest.rs"]
+mod manifest;
+#[path = "platforms/schema.rs"]
+mod schema;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,7 +57,7 @@ fn full() -> Settings {
 }
 
 fn map(platform: &Platform, body: &str) -> Mapped {
-    let request = Request { url: "https://h/api/comments?work=9007199254740993&work=2".into(), event: None };
+    let request = Request::of("https://h/api/comments?work=9007199254740993&work=2");
     let account = AccountView { id: AccountId::parse("good.a").unwrap(), settings: full() };
     platform.map(0, &request, &account, body.as_bytes(), NOW)
 }
@@ -126,75 +133,6 @@ fn secrets_are_in_no_debug_output_and_no_filter() {
 }
 
 #[test]
-fn a_bad_manifest_is_named_with_file_line_and_remedy() {
-    for (find, replace, line, expected) in [
-        ("schema = 1", "schema = 2", 1, "schema 2 is not known: this version reads schema 1"),
-        ("schema = 1\n", "", 1, "missing field `schema`"),
-        ("name = \"good\"", "name = \"bad\"", 2, "name \"bad\" must be the folder's, which is \"good\""),
-        ("name = \"good\"", "name = \"a b\"", 2, "platform \"a b\" is not valid"),
-        ("name = \"good\"", "name = ", 2, ""),
-        ("refresh_s = 30", "refesh_s = 30", 12, "key refesh_s is not known: is it refresh_s?"),
-        (
-            "refresh_s = 30",
-            "zzzzzzzzzzz = 30",
-            12,
-            "key zzzzzzzzzzz is not known: expected one of `name`, `url`",
-        ),
-        ("refresh_s = 30", "refresh_s = \"30\"", 12, "invalid type: string \"30\", expected u64"),
-        ("refresh_s = 30", "refresh_s = 100000", 12, "refresh_s is 100000: at most 86400"),
-        ("steps_max = 5", "steps_max = 5000", 15, "steps_max is 5000: at most 1000"),
-        ("steps_max = 5", "steps = 5", 15, "key steps is not known"),
-        ("/creator/inbox", "/{user}/inbox", 11, "setting user is not declared"),
-        ("/creator/inbox", "/{usernam}/inbox", 11, "setting usernam is not declared: is it username?"),
-        ("/creator/inbox", "/{password}/inbox", 11, "url has the secret setting password"),
-        ("/creator/inbox", "/{/inbox", 11, "url has {"),
-        (
-            "secret = [\"password\"]",
-            "secret = [\"passwort\"]",
-            7,
-            "setting passwort is not declared: is it password?",
-        ),
-        ("optional = [\"tag\"]", "optional = [\"username\"]", 6, "setting \"username\" is there twice"),
-        ("optional = [\"tag\"]", "optional = [\"Tag\"]", 6, "setting \"Tag\" must be"),
-        ("name = \"works\"", "name = \"inbox\"", 20, "page \"inbox\" is there twice"),
-        ("name = \"frames\"", "name = \"comments\"", 43, "capture \"comments\" is there twice"),
-        ("source = \"websocket\"", "source = \"socket\"", 44, "unknown variant `socket`, expected one of"),
-        (
-            "source = \"websocket\"",
-            "source = \"websocket\"\nstatus = [200]",
-            45,
-            "status is for source = \"response\" alone",
-        ),
-        ("status = [200, 203]", "status = [20]", 38, "status must list statuses from 100 to 599"),
-        ("path = \"**/push\"", "path = \"\"", 45, "path pattern is empty"),
-        (
-            "filter = \"frames.jq\"",
-            "filter = \"../x.jq\"",
-            46,
-            "filter \"../x.jq\" must be the name of a .jq file",
-        ),
-        ("filter = \"frames.jq\"", "", 42, "missing field `filter`"),
-        ("submit = \"#login button\"", "", 28, "[[login.fill]] without login.submit"),
-        (
-            "logged_in = \"#owner\"",
-            "logged_inn = \"#owner\"",
-            24,
-            "key logged_inn is not known: is it logged_in?",
-        ),
-    ] {
-        assert!(GOOD.contains(find), "{find} is not in the good one");
-        let folder = folder(&GOOD.replacen(find, replace, 1), &[]);
-        let error = Platform::load(&folder.path).unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains(&format!("platform.toml:{line}: ")) && text.contains(expected),
-            "{replace}: {text}"
-        );
-        assert!(!text.contains('\n'), "{text}");
-    }
-}
-
-#[test]
 fn a_folder_without_manifest_and_a_filter_that_is_missing_or_broken_are_named() {
     let empty = tempfile::tempdir().unwrap();
     let error = Platform::load(empty.path()).unwrap_err();
@@ -255,7 +193,7 @@ fn what_came_before_an_error_counts() {
         let mapped = map(&platform, body);
         assert!(mapped.records.is_empty() && mapped.error.unwrap().starts_with(expected), "{body}");
     }
-    let request = Request { url: String::new(), event: None };
+    let request = Request::of(String::new());
     let account = AccountView { id: AccountId::parse("good.a").unwrap(), settings: BTreeMap::new() };
     let mapped = platform.map(2, &request, &account, b"{}", NOW);
     assert_eq!(mapped.error.as_deref(), Some("platform good has no rule number 2"));
@@ -268,32 +206,6 @@ fn a_filter_that_does_not_end_ends_and_the_next_body_is_mapped() {
     let platform = Platform::load(&folder.path).unwrap().with_limits(limits);
     assert!(map(&platform, r#"{"wait": true}"#).error.unwrap().contains("ran out of time"));
     assert_eq!(map(&platform, r#"{"wait": false}"#), Mapped::default());
-}
-
-#[test]
-fn check_tells_what_differs_from_a_fixture() {
-    let fixture = include_str!("fixtures/differs.json");
-    let folder = folder(GOOD, &[("fixtures/differs.json", fixture), ("fixtures/notes.txt", "")]);
-    let report = check(&folder.path).unwrap();
-    assert!(!report.is_ok());
-    let text = report.to_string();
-    for expected in [
-        "fixtures/differs.json\n",
-        "  records[0].text: expected \"ein\", got \"one\"\n",
-        "  records[0].like_count: expected 3, got nothing\n",
-        "  records[0].created_at: expected nothing, got 1790000000000\n",
-        "  records[1].text: expected \"two\", got \"zwei\"\n",
-        "  records[2]: not expected: {",
-        "  refused row 1: id is missing\n",
-        "  refused row 5: expected, but it was not refused\n",
-        "  unknown_times: expected 0, got 1\n",
-        "  error: expected \"boom\", got none\n",
-        "warning: capture frames has no fixture",
-        "notes.txt is no .json file",
-        "platform good: 0 of 1 fixtures as expected, 3 records",
-    ] {
-        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
-    }
 }
 
 #[test]

@@ -14,17 +14,25 @@ use snapfleet_protocol::{AccountConfig, AccountId, Command, CommandAnswer, Heart
 
 use super::ApiState;
 use super::accounts::{detail, tagged, unknown};
+use super::ask::{Words, answered_else, ask};
 use super::body::InBody;
 use super::error::ApiError;
 use super::params::InPath;
 use super::view::{AccountDetailView, EndView, SyncedView};
-use crate::accounts::{AskError, Configured, check_platform, could_take, why_unassigned};
+use crate::accounts::{Configured, check_platform, could_take, why_unassigned};
 use crate::store::{Query, Standing, StoreError};
 
 /// How long an answer waits for the store to have followed an end or an erasure.
 const STORE_WAIT: Duration = Duration::from_secs(15);
 /// How often it is asked meanwhile.
 const STORE_ASKED_EVERY: Duration = Duration::from_millis(100);
+/// What is said of a sync that was not made.
+const SYNC: Words = Words {
+    undone: "was not captured",
+    perhaps: "may have been captured or not",
+    to_the_last: true,
+    unheld: |_, _| String::new(),
+};
 
 /// An account to be added.
 #[derive(Deserialize)]
@@ -350,25 +358,10 @@ pub(crate) async fn sync(
     InPath(id): InPath<AccountId>,
     InBody(Nothing {}): InBody<Nothing>,
 ) -> Result<Json<SyncedView>, ApiError> {
-    let view = detail(&state, &id).await?.ok_or_else(|| unknown(&id))?;
-    match state.accounts.ask(&id, &Command::Sync {}).await {
-        Ok(CommandAnswer::Synced { instance, records, stream_seq, captured }) => {
+    match ask(&state, &id, &Command::Sync {}, &SYNC).await? {
+        CommandAnswer::Synced { instance, records, stream_seq, captured } => {
             Ok(Json(SyncedView { account: id, instance, records, stream_seq, captured }))
         }
-        Ok(CommandAnswer::Refused { reason }) => {
-            Err(ApiError::Conflict(format!("{id} was not captured: {reason}")))
-        }
-        Err(error @ AskError::NoHolder) => {
-            let state = view.account.state.map_or("not known at present", |state| state.as_str());
-            let reason = view.account.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            let state = state.replace('_', " ");
-            Err(ApiError::Conflict(format!("{id} was not captured: {error}; it is {state}{reason}")))
-        }
-        Err(error @ AskError::NoAnswer) => Err(ApiError::NoAnswer(format!(
-            "{id} may have been captured or not: {error}; see that worker's log"
-        ))),
-        Err(error @ (AskError::NotReached(_) | AskError::Failed(_))) => {
-            Err(ApiError::Unavailable(format!("{id} was not captured: {error}")))
-        }
+        _ => Err(answered_else(&id, &SYNC)),
     }
 }

@@ -10,8 +10,9 @@ use super::ApiState;
 use super::body::check_site;
 use super::error::ApiError;
 
-/// The page's scripts and styles are files of ours; it talks to us alone, and nobody may frame it.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+/// The page's scripts and styles are files of ours; it talks to us alone, and nobody may frame it. Its pictures are ours
+/// or what its scripts made of an answer (`blob:`): the login page.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'";
 

@@ -266,7 +266,8 @@ fn of_an_account(account: &AccountView, tell_unheld: bool) -> Vec<ProblemView> {
         let unassigned = account.state == Some(Condition::Unassigned);
         if !unassigned || tell_unheld {
             let code = if unassigned { ProblemCode::AccountUnassigned } else { ProblemCode::AccountUnwell };
-            let mut problem = ProblemView::new(code, account.since, format!("{id} {is}{because}"), remedy);
+            let remedy = remedy.replace("ACCOUNT", &id.to_string());
+            let mut problem = ProblemView::new(code, account.since, format!("{id} {is}{because}"), &remedy);
             problem.detail = reason.map(str::to_owned);
             problems.push(problem);
         }
@@ -320,7 +321,7 @@ pub(crate) fn state_words(state: Option<Condition>) -> &'static str {
     }
 }
 
-/// What an account in this state does, and what helps, where it is not as it should be.
+/// What an account in this state does, and what helps, where it is not as it should be; `ACCOUNT` stands for its name.
 fn unwell(state: Condition) -> Option<(&'static str, &'static str)> {
     match state {
         Condition::Capturing | Condition::Starting => None,
@@ -333,8 +334,9 @@ fn unwell(state: Condition) -> Option<(&'static str, &'static str)> {
             Some(("delivers nothing", "see the worker's log, and open the account's page in a browser"))
         }
         Condition::LoggedOut => Some((
-            "is logged out",
-            "log it in again: check what it logs in with, with: snapfleet-master accounts show and set",
+            "is logged out, and is not being captured",
+            "log in on the master's page, or with: snapfleet-worker login ACCOUNT; what it logs in with by itself is \
+             changed with: snapfleet-master accounts set ACCOUNT",
         )),
         Condition::Failing => Some(("fails", "mend what the reason names; the worker tries again by itself")),
         Condition::CutOff => {

@@ -42,10 +42,15 @@ async fn connect(broker: &TestBroker, user: &str) -> Broker {
 impl Rig {
     /// With the master connected, and no worker online.
     pub(crate) async fn start() -> Self {
+        Self::logging("debug,async_nats=off").await
+    }
+
+    /// As [`Rig::start`], with what the master is to log.
+    pub(crate) async fn logging(what: &str) -> Self {
         let broker = TestBroker::start();
         let dir = tempfile::tempdir().unwrap();
         let master = Running::start(dir.path(), |command| {
-            command.args(["--nats-url", &broker.url(), "--log", "debug,async_nats=off"]);
+            command.args(["--nats-url", &broker.url(), "--log", what]);
             command.env("SNAPFLEET_NATS_PASSWORD", TestBroker::password("master"));
         });
         let worker = connect(&broker, "worker").await;

@@ -25,6 +25,8 @@ pub struct Setup {
     pub poll_s: u32,
     /// How often pages are loaded anew, in seconds, if not as their platforms say.
     pub refresh_s: Option<u32>,
+    /// Whether the demo site shows a code to scan in place of its login form; its accounts then have no password.
+    pub qr_login: bool,
     /// Further accounts and their settings, given to the first worker.
     pub more_accounts: Vec<(String, Value)>,
 }
@@ -40,6 +42,7 @@ impl Default for Setup {
             interval_s: 2,
             poll_s: 3,
             refresh_s: None,
+            qr_login: false,
             more_accounts: Vec::new(),
         }
     }
@@ -52,18 +55,22 @@ pub(super) fn write_key(path: &Path, byte: u8) {
     std::fs::set_permissions(path, private).expect("the key's permissions");
 }
 
-/// The platforms, whose pages are loaded anew so often.
+/// The platforms and what they share, with pages that are loaded anew so often.
 pub(super) fn copy_platforms(to: &Path, refresh_s: u32) {
-    for platform in ["demo", "isso"] {
-        let (from, to) = (workspace().join("platforms").join(platform), to.join(platform));
+    for folder in std::fs::read_dir(workspace().join("platforms")).expect("the platforms").flatten() {
+        if !folder.path().is_dir() {
+            continue;
+        }
+        let to = to.join(folder.file_name());
         std::fs::create_dir_all(&to).expect("a folder for the platform");
-        for file in std::fs::read_dir(from).expect("the platform's folder").flatten() {
+        for file in std::fs::read_dir(folder.path()).expect("the platform's folder").flatten() {
             if file.path().is_file() {
                 std::fs::copy(file.path(), to.join(file.file_name())).expect("the platform's file is copied");
             }
         }
+        // What platforms share has none.
         let manifest = to.join("platform.toml");
-        let text = std::fs::read_to_string(&manifest).expect("the platform's manifest");
+        let Ok(text) = std::fs::read_to_string(&manifest) else { continue };
         let lines = text.lines().map(|line| match line.starts_with("refresh_s") {
             true => format!("refresh_s = {refresh_s}\n"),
             false => format!("{line}\n"),

@@ -26,15 +26,38 @@ impl SiteControl {
     }
 
     /// Who has logged in as an account so far, oldest first: the session, whether it is open, how many requests
-    /// carried it, the devices and tabs that the page named.
+    /// carried it, how many documents were served with it, the devices and tabs that the page named.
     ///
     /// # Panics
     /// If the site does not answer.
     pub async fn logins(&self, account: &str) -> Vec<Value> {
-        let url = format!("{}/control/{account}/logins", self.url);
-        let answer = self.http.get(&url).send().await.expect("the site answers");
-        let mut answer: Value = answer.json().await.expect("JSON");
+        let mut answer = self.get(&format!("{account}/logins")).await;
         serde_json::from_value(answer["logins"].take()).expect("a list of logins")
+    }
+
+    /// How many documents were served to an account's sessions: how often its page was loaded, whatever it fetched by
+    /// itself.
+    ///
+    /// # Panics
+    /// If the site does not answer.
+    pub async fn pages(&self, account: &str) -> u64 {
+        self.logins(account).await.iter().filter_map(|login| login["pages"].as_u64()).sum()
+    }
+
+    /// What the site knows of its login page: `loads` (how often it was served), `token` (of the code to scan that
+    /// was shown last), `codes` (sent to the account's owner by SMS).
+    ///
+    /// # Panics
+    /// If the site does not answer.
+    pub async fn login_page(&self, account: &str) -> Value {
+        self.get(&format!("{account}/login-page")).await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let url = format!("{}/control/{path}", self.url);
+        let answer = self.http.get(&url).send().await.expect("the site answers");
+        assert!(answer.status().is_success(), "{url}: {}", answer.status());
+        answer.json().await.expect("JSON")
     }
 }
 

@@ -89,7 +89,7 @@ async fn says_why_not(system: &mut System) {
     master_refuses(system, &["sync", ACCOUNT], &why).await;
     master_refuses(system, &["sync", ACCOUNT, "--json"], &why).await;
     master_refuses(system, &["sync", "demo.nobody"], &["demo.nobody"]).await;
-    let why = ["no online worker knows platform dmeo", "known are demo, isso"];
+    let why = ["no online worker knows platform dmeo", "known are demo, "];
     master_refuses(system, &["accounts", "add", "dmeo.shop-a"], &why).await;
     system.workers[0].kill();
     master_refuses(system, &["sync", "demo.stranger"], &["demo.stranger was not captured", "no worker"])

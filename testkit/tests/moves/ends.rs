@@ -54,12 +54,14 @@ async fn an_account_is_paused_resumed_removed_and_another_erased() {
         wait_for_session(&broker, account).await;
     }
 
+    let stored = system.store(PAUSED).await;
     master_says(&system, &["accounts", "pause", PAUSED]).await;
     wait_for_state(&system, PAUSED, "paused", None).await;
     wait_until_let_go(&system, &broker, PAUSED).await;
     assert!(reached(&system, "shop-b").await > 0, "the other account's page is still open");
-    let (paused, served) = (system.store(PAUSED).await, system.truth("shop-a").await);
-    assert_eq!(paused.len(), served.len(), "what was stored stays");
+    // Not all that was served: a message that reached a page while it closed is fetched once it is open again.
+    let paused = system.store(PAUSED).await;
+    assert!(stored.keys().all(|key| paused.contains_key(key)), "what was stored stays");
     assert!(!sealed_sessions(&broker, PAUSED).await.is_empty(), "its session is kept");
     let pushed = system.control("shop-a/push?kind=message").await;
     let unseen = ("direct_message".to_owned(), pushed["id"].as_str().unwrap().to_owned());

@@ -85,7 +85,12 @@ impl Health {
 
     /// The pages are not driven any more; they will begin anew.
     pub(crate) fn undriven(&mut self, reason: String) {
+        self.replanned();
         self.undriven = Some(reason);
+    }
+
+    /// Other pages are opened in place of those that there were.
+    pub(crate) fn replanned(&mut self) {
         self.failing.clear();
         (self.logged_in, self.open_to_all) = (None, false);
         self.sign_of_life = Instant::now();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use snapfleet_protocol::{AccountState, Command, CommandAnswer};
+use snapfleet_protocol::{AccountState, CommandAnswer};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -23,8 +23,6 @@ const ASKERS_MAX: usize = 16;
 /// A command, and where its answer goes.
 #[derive(Debug)]
 pub struct Ask {
-    /// What is asked.
-    pub command: Command,
     /// Where to answer; nobody may wait any more.
     pub answer: oneshot::Sender<CommandAnswer>,
 }
@@ -48,8 +46,12 @@ pub(super) struct Syncing {
 impl Syncing {
     pub(super) fn note(&mut self, sighting: &Sighting) {
         match sighting {
+            // A state of the page that was read again and is the same is no sign that something still comes.
+            Sighting::Records { records, refused: 0, .. } if records.is_empty() => return,
             Sighting::Records { .. } => self.captured += 1,
             Sighting::PageLoaded { page, .. } => drop(self.loaded.insert(page.clone())),
+            // Told of page state again and again, also where nothing more comes.
+            Sighting::Alive(_) | Sighting::CaptureFailed => return,
             _ => {}
         }
         self.last_sign = Instant::now();
@@ -77,7 +79,6 @@ fn refused(reason: impl Into<String>) -> CommandAnswer {
 
 impl Account {
     pub(super) fn asked(&mut self, ask: Ask) {
-        let Command::Sync {} = ask.command;
         if let Some(syncing) = &mut self.syncing {
             if syncing.askers.len() < ASKERS_MAX {
                 syncing.askers.push(ask.answer);

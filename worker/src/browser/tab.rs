@@ -146,7 +146,7 @@ impl Tab {
         crashes
     }
 
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         what: &'static str,
         call: impl Future<Output = Result<T, CdpError>>,

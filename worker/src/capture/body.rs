@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::PageReport;
 use super::budget::Budget;
-use super::matcher::Wanted;
-use crate::browser::Browser;
+use super::wanted::Wanted;
+use crate::browser::{Browser, CallError};
 
 /// A body that is not answered within this is given up: what came after it waits for it.
 const BODY_TIMEOUT_MAX: Duration = Duration::from_secs(10);
@@ -46,12 +46,24 @@ pub(super) async fn fetch(
             .map(Bytes::from)
             .map_err(|error| format!("the body's base64 is broken: {error}")),
         Ok(answer) => Ok(Bytes::from(answer.result.body)),
+        Err(CallError::Refused { reason, .. }) => {
+            Err(format!("the browser did not keep it: {}", told(&reason)))
+        }
         Err(error) => Err(error.to_string()),
     };
     match body {
         Ok(body) => wanted.captured(None, &budget.hold(reserved, body), wanted.began_at_ms),
         Err(reason) => wanted.failed(&reason),
     }
+}
+
+/// Why the browser has no body, in words that help.
+fn told(reason: &str) -> &str {
+    // It tells no kinds, only texts.
+    if reason.contains("evicted") || reason.contains("No data found") {
+        return "unpacked it is too large, or too many bodies came at once";
+    }
+    reason
 }
 
 async fn crashed(crashes: &mut watch::Receiver<u64>) {

@@ -29,11 +29,11 @@ pub(super) fn expected_bytes(sent_bytes: u64, compressed: bool) -> usize {
 
 /// A number of bytes that may be held at once, counted in KiB.
 #[derive(Debug, Clone)]
-pub(super) struct Budget(Arc<Semaphore>);
+pub(crate) struct Budget(Arc<Semaphore>);
 
 impl Budget {
     /// Of so many bytes; at least [`BODY_BYTES_MAX`], or the largest body would never fit.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes_max.max(BODY_BYTES_MAX) / KIB)))
     }
 
@@ -57,7 +57,7 @@ impl Budget {
     }
 
     /// What came unasked for, counted until its last clone is dropped; none if there is no room.
-    pub(super) fn try_hold(&self, body: Bytes) -> Option<Bytes> {
+    pub(crate) fn try_hold(&self, body: Bytes) -> Option<Bytes> {
         let reserved = Arc::clone(&self.0).try_acquire_many_owned(kib(body.len())).ok()?;
         Some(Bytes::from_owner(Held { body, _reserved: reserved }))
     }

@@ -1,66 +1,30 @@
 //! Which traffic the rules ask for: requests followed from their first sign to their end, as plain state.
 //!
 //! The browser's events come through one queue each, so the end of a request may be seen just before its
-//! beginning. What comes too early is kept, within bounds, until it has a meaning.
+//! beginning, and how it was sent after both. What comes too early is kept, within bounds, until it has a meaning.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
+use url::Url;
 
-use super::{BODY_BYTES_MAX, CaptureRule, Captured, PageReport, Source, budget};
+use super::methods::{Method, Methods};
+use super::wanted::Wanted;
+use super::{BODY_BYTES_MAX, CaptureRule, PageReport, Source};
 
 /// Requests followed at once; the oldest is given up beyond it.
 pub(super) const OPEN_MAX: usize = 4096;
 /// Ends and frames kept whose beginning was not seen yet.
 pub(super) const EARLY_MAX: usize = 4096;
 const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// One request that at least one rule asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) url: String,
-    /// Never empty.
-    pub(super) rules: Vec<usize>,
-    /// When its response had begun to arrive: the moment to which the body belongs.
-    pub(super) began_at_ms: i64,
-    /// Bytes of the body over the network, as far as known; 0 if not.
-    sent_bytes: u64,
-    compressed: bool,
-}
-
-impl Wanted {
-    /// How large the body probably is.
-    pub(super) fn expected_bytes(&self) -> usize {
-        budget::expected_bytes(self.sent_bytes, self.compressed)
-    }
-
-    pub(super) fn failed(&self, reason: &str) -> Vec<PageReport> {
-        let failed = |rule: &usize| PageReport::CaptureFailed {
-            rule: Some(*rule),
-            url: self.url.clone(),
-            reason: reason.to_owned(),
-        };
-        self.rules.iter().map(failed).collect()
-    }
-
-    pub(super) fn captured(&self, event: Option<&str>, body: &Bytes, captured_at_ms: i64) -> Vec<PageReport> {
-        if body.len() > BODY_BYTES_MAX {
-            let reason = format!("{} bytes are more than {BODY_BYTES_MAX}", body.len());
-            return self.failed(&reason);
-        }
-        let captured = |rule: &usize| {
-            PageReport::Captured(Captured {
-                rule: *rule,
-                url: self.url.clone(),
-                event: event.map(str::to_owned),
-                body: body.clone(),
-                captured_at_ms,
-            })
-        };
-        self.rules.iter().map(captured).collect()
-    }
-}
+/// How long after the end of a request its method may become known, or become another one by a redirect. The queues
+/// are filled within microseconds of each other.
+const SETTLE_TIME: Duration = Duration::from_millis(20);
+/// Requests that wait for that; beyond it, what is known counts.
+const UNSETTLED_MAX: usize = 4096;
 
 /// A response as far as the rules look at it.
 #[derive(Debug)]
@@ -75,6 +39,27 @@ pub(super) struct Head<'a> {
     pub(super) at_ms: i64,
 }
 
+impl<'a> Head<'a> {
+    /// Of what has no response, such as a WebSocket.
+    pub(super) fn bare(url: &'a str, at_ms: i64) -> Self {
+        Self {
+            url,
+            status: 0,
+            mime_type: "",
+            content_type: None,
+            content_length: 0,
+            compressed: false,
+            at_ms,
+        }
+    }
+
+    fn tell(&self, wanted: &mut Wanted) {
+        wanted.status = u16::try_from(self.status).ok().filter(|status| *status > 0);
+        wanted.mime_type = (!self.mime_type.is_empty()).then(|| self.mime_type.to_owned());
+        (wanted.content_length, wanted.compressed) = (self.content_length, self.compressed);
+    }
+}
+
 /// How a request ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -85,13 +70,22 @@ pub(super) enum End {
 }
 
 impl End {
-    fn of(self, mut wanted: Wanted) -> Step {
+    fn of(&self, mut wanted: Wanted) -> Step {
+        if wanted.rules.is_empty() {
+            return Step::Nothing;
+        }
         match self {
             Self::Whole { sent_bytes } => {
-                wanted.sent_bytes = wanted.sent_bytes.max(sent_bytes);
-                Step::Fetch(wanted)
+                wanted.sent_bytes = *sent_bytes;
+                match wanted.too_large() {
+                    None => Step::Fetch(wanted),
+                    Some(bytes) => {
+                        let reason = format!("about {bytes} bytes are more than {BODY_BYTES_MAX}");
+                        Step::Report(wanted.failed(&reason))
+                    }
+                }
             }
-            Self::Failed(reason) => Step::Report(wanted.failed(&reason)),
+            Self::Failed(reason) => Step::Report(wanted.failed(reason)),
         }
     }
 }
@@ -111,11 +105,23 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Matcher {
     rules: Arc<Vec<CaptureRule>>,
+    page: Arc<str>,
+    methods: Methods,
+    /// Ended, and asked for by rules that ask for a method, the oldest first.
+    unsettled: VecDeque<Unsettled>,
     responses: Open,
     streams: Open,
     ended: VecDeque<(String, End)>,
     early: VecDeque<Early>,
     early_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Unsettled {
+    request: String,
+    wanted: Wanted,
+    end: End,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -154,9 +160,12 @@ impl Open {
 }
 
 impl Matcher {
-    pub(super) fn new(rules: Arc<Vec<CaptureRule>>) -> Self {
+    pub(super) fn new(rules: Arc<Vec<CaptureRule>>, page: &str) -> Self {
         Self {
             rules,
+            page: page.into(),
+            methods: Methods::default(),
+            unsettled: VecDeque::new(),
             responses: Open::default(),
             streams: Open::default(),
             ended: VecDeque::new(),
@@ -177,31 +186,39 @@ impl Matcher {
         at_ms: i64,
         allows: impl Fn(&CaptureRule) -> bool,
     ) -> Option<Wanted> {
-        let path_matches = |rule: &CaptureRule| rule.source == source && rule.path.matches_url(url);
-        let rules: Vec<usize> = self
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, rule)| path_matches(rule) && allows(rule))
-            .map(|(index, _)| index)
-            .collect();
-        let url = url.to_owned();
-        (!rules.is_empty()).then_some(Wanted {
-            url,
+        let parsed = Url::parse(url).ok()?;
+        let asks = |rule: &CaptureRule| {
+            rule.source == source && rule.takes_path(&parsed) && rule.takes_host(&parsed) && allows(rule)
+        };
+        let rules: Vec<usize> =
+            self.rules.iter().enumerate().filter(|(_, rule)| asks(rule)).map(|(index, _)| index).collect();
+        (!rules.is_empty()).then(|| Wanted {
+            url: url.to_owned(),
+            page: Arc::clone(&self.page),
             rules,
+            method: None,
+            status: None,
+            mime_type: None,
             began_at_ms: at_ms,
+            content_length: 0,
             sent_bytes: 0,
             compressed: false,
         })
+    }
+
+    /// A request was sent, for the first time or to where it was redirected.
+    pub(super) fn sent(&mut self, request: &str, method: &str, url: &str) {
+        self.methods.sent(request, method, url);
     }
 
     /// The final response of a request has begun.
     pub(super) fn response(&mut self, request: &str, head: &Head<'_>) -> Step {
         let wanted = self.wanted(Source::Response, head.url, head.at_ms, |rule| allows(rule, head));
         let Some(mut wanted) = wanted else { return Step::Nothing };
-        (wanted.sent_bytes, wanted.compressed) = (head.content_length, head.compressed);
+        head.tell(&mut wanted);
         if let Some(at) = self.ended.iter().position(|(ended, _)| ended == request) {
-            return self.ended.remove(at).map_or(Step::Nothing, |(_, end)| end.of(wanted));
+            let ended = self.ended.remove(at);
+            return ended.map_or(Step::Nothing, |(_, end)| self.end(request, wanted, end));
         }
         match self.responses.insert(request, Some(wanted)) {
             None => Step::Nothing,
@@ -213,7 +230,7 @@ impl Matcher {
     pub(super) fn ended(&mut self, request: &str, end: End) -> Step {
         self.streams.remove(request);
         if let Some(wanted) = self.responses.remove(request) {
-            return end.of(wanted);
+            return self.end(request, wanted, end);
         }
         if self.ended.len() >= EARLY_MAX {
             self.ended.pop_front();
@@ -222,9 +239,59 @@ impl Matcher {
         Step::Nothing
     }
 
-    /// A stream of pushed events or frames was opened; what it pushed before is reported now.
-    pub(super) fn opened(&mut self, source: Source, request: &str, url: &str, at_ms: i64) -> Step {
-        let wanted = self.wanted(source, url, at_ms, |_| true);
+    /// Rules without methods have it at once; for the others it waits where its method is not settled.
+    fn end(&mut self, request: &str, mut wanted: Wanted, end: End) -> Step {
+        let method = self.methods.of(request, &wanted.url);
+        wanted.method = method.name().map(str::to_owned);
+        let settled = matches!(method, Method::Settled(_)) || self.unsettled.len() >= UNSETTLED_MAX;
+        if !settled {
+            let (mut free, mut waiting) = (wanted.clone(), wanted);
+            free.rules.retain(|rule| self.rules[*rule].methods.is_empty());
+            waiting.rules.retain(|rule| !self.rules[*rule].methods.is_empty());
+            let step = end.of(free);
+            if !waiting.rules.is_empty() {
+                let until = Instant::now() + SETTLE_TIME;
+                self.unsettled.push_back(Unsettled {
+                    request: request.to_owned(),
+                    wanted: waiting,
+                    end,
+                    until,
+                });
+            }
+            return step;
+        }
+        end.of(self.asked_for(wanted))
+    }
+
+    /// Without the rules that ask for another method. One that was never told is no reason to lose a capture.
+    fn asked_for(&self, mut wanted: Wanted) -> Wanted {
+        if let Some(method) = &wanted.method {
+            wanted.rules.retain(|rule| self.rules[*rule].takes_method(method));
+        }
+        wanted
+    }
+
+    /// When the next request has waited long enough for its method.
+    pub(super) fn settles_at(&self) -> Option<Instant> {
+        self.unsettled.front().map(|unsettled| unsettled.until)
+    }
+
+    /// The next request that has waited long enough for its method, at this time; with `None`, the next one.
+    pub(super) fn settle(&mut self, now: Option<Instant>) -> Option<(String, Step)> {
+        let next = self.unsettled.pop_front_if(|next| now.is_none_or(|now| next.until <= now))?;
+        let Unsettled { request, mut wanted, end, .. } = next;
+        wanted.method = self.methods.of(&request, &wanted.url).name().map(str::to_owned);
+        let step = end.of(self.asked_for(wanted));
+        Some((request, step))
+    }
+
+    /// A stream of pushed events was opened by a response, or one of frames; what it pushed before is reported now.
+    pub(super) fn opened(&mut self, source: Source, request: &str, head: &Head<'_>) -> Step {
+        let mut wanted = self.wanted(source, head.url, head.at_ms, |_| true);
+        if let Some(wanted) = &mut wanted {
+            head.tell(wanted);
+            wanted.method = self.methods.of(request, head.url).name().map(str::to_owned);
+        }
         let (mine, others) = self.early.drain(..).partition(|early: &Early| early.request == request);
         self.early = others;
         self.early_bytes = self.early.iter().map(|early| early.body.len()).sum();
@@ -279,133 +346,8 @@ impl Matcher {
 }
 
 fn allows(rule: &CaptureRule, head: &Head<'_>) -> bool {
-    // 204 and 205 have no body by definition.
-    let status_allowed = match u16::try_from(head.status) {
-        Ok(status) if rule.status.is_empty() => (200..300).contains(&status) && !matches!(status, 204 | 205),
-        Ok(status) => rule.status.contains(&status),
-        Err(_) => false,
-    };
-    let begins = |value: &str, prefix: &str| {
-        value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    let type_allowed = rule.content_type.as_deref().is_none_or(|prefix| {
-        begins(head.mime_type, prefix) || head.content_type.is_some_and(|value| begins(value, prefix))
-    });
-    status_allowed && type_allowed
+    rule.takes_status(head.status) && rule.takes_type(head.mime_type, head.content_type)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::capture::PathPattern;
-
-    fn rule(source: Source, path: &str) -> CaptureRule {
-        let path = PathPattern::parse(path).unwrap();
-        CaptureRule { name: "r".into(), source, path, status: vec![], content_type: None }
-    }
-
-    fn matcher(rules: Vec<CaptureRule>) -> Matcher {
-        Matcher::new(Arc::new(rules))
-    }
-
-    fn head(url: &str, status: i64) -> Head<'_> {
-        Head {
-            url,
-            status,
-            mime_type: "application/json",
-            content_type: None,
-            content_length: 0,
-            compressed: false,
-            at_ms: 17,
-        }
-    }
-
-    const WHOLE: End = End::Whole { sent_bytes: 5 };
-
-    #[test]
-    fn the_end_may_come_before_the_beginning() {
-        let mut matcher = matcher(vec![rule(Source::Response, "/a")]);
-        assert!(matches!(matcher.response("1", &head("http://x/a", 200)), Step::Nothing));
-        let begun = |step| matches!(step, Step::Fetch(wanted) if wanted.began_at_ms == 17 && wanted.expected_bytes() == 5);
-        assert!(begun(matcher.ended("1", WHOLE)));
-        assert!(matches!(matcher.ended("2", WHOLE), Step::Nothing));
-        assert!(begun(matcher.response("2", &head("http://x/a", 200))));
-        assert!(matches!(matcher.ended("3", End::Failed("aborted".into())), Step::Nothing));
-        assert!(
-            matches!(matcher.response("3", &head("http://x/a", 200)), Step::Report(reports) if reports.len() == 1)
-        );
-    }
-
-    #[test]
-    fn status_and_content_type_decide() {
-        let mut json = rule(Source::Response, "/a");
-        json.content_type = Some("application/json".into());
-        let mut missing = rule(Source::Response, "/a");
-        missing.status = vec![404];
-        let mut matcher = matcher(vec![json, missing]);
-        let mut rules_for = |status, mime_type, content_type| {
-            let head = Head { mime_type, content_type, ..head("http://x/a", status) };
-            matcher.response("1", &head);
-            match matcher.ended("1", WHOLE) {
-                Step::Fetch(wanted) => wanted.rules,
-                _ => vec![],
-            }
-        };
-        assert_eq!(rules_for(200, "application/json", None), [0]);
-        assert_eq!(rules_for(201, "text/plain", Some("Application/JSON; charset=utf-8")), [0]);
-        assert_eq!(rules_for(404, "application/json", None), [1]);
-        assert!(rules_for(200, "text/html", None).is_empty());
-        assert!(rules_for(204, "application/json", None).is_empty());
-        assert!(rules_for(302, "application/json", None).is_empty());
-        assert!(rules_for(-1, "application/json", None).is_empty());
-    }
-
-    #[test]
-    fn what_is_pushed_before_its_stream_is_known_comes_in_order() {
-        let mut matcher = matcher(vec![rule(Source::WebSocket, "/ws")]);
-        matcher.pushed("7", None, Bytes::from_static(b"1"), 9);
-        matcher.pushed("8", None, Bytes::from_static(b"other"), 9);
-        matcher.pushed("7", None, Bytes::from_static(b"2"), 9);
-        let bodies = |step| match step {
-            Step::Report(reports) => reports
-                .into_iter()
-                .map(|report| match report {
-                    PageReport::Captured(captured) => captured.body,
-                    other => panic!("{other:?}"),
-                })
-                .collect::<Vec<_>>(),
-            _ => vec![],
-        };
-        assert_eq!(bodies(matcher.opened(Source::WebSocket, "7", "ws://x/ws", 1)), ["1", "2"]);
-        assert_eq!(bodies(matcher.pushed("7", None, Bytes::from_static(b"3"), 9)), ["3"]);
-        assert!(bodies(matcher.opened(Source::WebSocket, "8", "ws://x/else", 1)).is_empty());
-        assert!(bodies(matcher.pushed("8", None, Bytes::from_static(b"4"), 9)).is_empty());
-    }
-
-    #[test]
-    fn one_url_asked_for_twice_counts_twice_and_each_rule_gets_it() {
-        let mut matcher = matcher(vec![rule(Source::Response, "/a"), rule(Source::Response, "/*")]);
-        for request in ["1", "2"] {
-            matcher.response(request, &head("http://x/a", 200));
-            assert!(matches!(matcher.ended(request, WHOLE), Step::Fetch(wanted) if wanted.rules == [0, 1]));
-        }
-    }
-
-    #[test]
-    fn what_is_kept_is_bounded_and_what_gives_way_is_told() {
-        let mut matcher = matcher(vec![rule(Source::Response, "/a")]);
-        for n in 0..OPEN_MAX {
-            assert!(matches!(matcher.response(&n.to_string(), &head("http://x/a", 200)), Step::Nothing));
-        }
-        assert!(
-            matches!(matcher.response("last", &head("http://x/a", 200)), Step::Report(r) if r.len() == 1)
-        );
-        for n in 0..2 * EARLY_MAX {
-            matcher.ended(&format!("e{n}"), WHOLE);
-            matcher.pushed(&format!("p{n}"), None, Bytes::from_static(&[0; 4096]), 9);
-        }
-        assert_eq!(matcher.ended.len(), EARLY_MAX);
-        assert!(matcher.early_bytes <= EARLY_BYTES_MAX);
-        assert!(matcher.early.len() <= EARLY_MAX);
-    }
-}
+mod tests;

@@ -86,6 +86,12 @@ impl PathPattern {
         Ok(Self { text: text.to_owned(), tokens })
     }
 
+    /// The one that every path matches.
+    #[must_use]
+    pub fn any() -> Self {
+        Self { text: "/**".to_owned(), tokens: vec![Token::Below] }
+    }
+
     /// Whether the path of `url` matches; an unreadable URL does not.
     #[must_use]
     pub fn matches_url(&self, url: &str) -> bool {
@@ -234,6 +240,8 @@ mod tests {
         assert!(hit("/api**", "/api2/x"));
         assert!(hit("/**.json", "/a/b.json"));
         assert!(hit("/**", "/"));
+        assert!(hit("/**", "/a/b"));
+        assert_eq!(PathPattern::parse("/**").unwrap(), PathPattern::any());
         assert!(hit("/a/**/**/b", "/a/b"));
         assert!(hit("**/b", "/b"));
         assert!(hit("**/b", "/a/b"));

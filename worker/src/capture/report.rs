@@ -17,11 +17,21 @@ pub(crate) const REPORT_WAIT: Duration = Duration::from_secs(10);
 pub struct Captured {
     /// Which rule matched: its place in the list.
     pub rule: usize,
-    /// The full URL of the request; it may hold what is secret, so it is not for the log.
+    /// The full URL of the request, or of the page whose state it is; it may hold what is secret, so it is not for the
+    /// log.
     pub url: String,
     /// The name of a pushed event (`message` unless the server named it); none for responses and frames.
     pub event: Option<String>,
-    /// The body, decoded; the data of an event; the payload of a frame.
+    /// The method of the request that was answered, after all redirects, in capitals; none for frames and page state,
+    /// and where the browser did not tell it in time.
+    pub method: Option<String>,
+    /// The status of the response; none for frames and page state.
+    pub status: Option<u16>,
+    /// What the browser takes the response for, such as `application/json`; none for frames and page state.
+    pub mime_type: Option<String>,
+    /// The name of the page that showed it.
+    pub page: Option<String>,
+    /// The body, decoded; the data of an event; the payload of a frame; the JSON that a page-state script returned.
     pub body: Bytes,
     /// The moment to which the content belongs, in milliseconds of the wall clock: when the answer to a request had
     /// begun to arrive (its body may have taken longer), when an event or frame had arrived. Told by the browser's
@@ -60,6 +70,18 @@ pub enum PageReport {
         url: String,
         /// Why, for people.
         reason: String,
+    },
+    /// The same failure as one that was told within the last minute: to be counted, not to be told again.
+    FailedAgain {
+        /// Which rule.
+        rule: usize,
+    },
+    /// What a page-state script returned is what it returned before.
+    Unchanged {
+        /// Which rule.
+        rule: usize,
+        /// When it was read, in milliseconds of the wall clock.
+        at_ms: i64,
     },
     /// The pages show a logged-in account; told on each change.
     LoggedIn,

@@ -14,10 +14,12 @@ use chromiumoxide::cdp::browser_protocol::network::{
 use chromiumoxide::cdp::{Event, IntoEventKind};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, SelectAll};
+use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::matcher::{End, Head, Matcher, Step, Wanted};
+use super::matcher::{End, Head, Matcher, Step};
 use super::report::PageReport;
+use super::wanted::Wanted;
 use super::{Source, body, now_ms};
 use crate::browser::{CallError, Tab};
 
@@ -75,31 +77,28 @@ pub(super) fn take(matcher: &mut Matcher, clock: &Clock, signal: Signal) -> Opti
     let (step, request) = match signal {
         Signal::Sent(event) => {
             clock.learn(*event.timestamp.inner(), *event.wall_time.inner());
+            matcher.sent(event.request_id.inner(), &event.request.method, &event.request.url);
             return None;
         }
         Signal::Response(event) => {
             let request = event.request_id.clone();
             let (response, at_ms) = (&event.response, wall_ms(&event.timestamp));
             let headers = response.headers.inner();
+            let head = Head {
+                url: &response.url,
+                status: response.status,
+                mime_type: &response.mime_type,
+                content_type: header(headers, "content-type"),
+                content_length: header(headers, "content-length")
+                    .and_then(|value| value.trim().parse().ok())
+                    .unwrap_or(0),
+                compressed: header(headers, "content-encoding").is_some(),
+                at_ms,
+            };
             let step = match event.r#type {
-                ResourceType::EventSource => {
-                    matcher.opened(Source::EventSource, request.inner(), &response.url, at_ms)
-                }
+                ResourceType::EventSource => matcher.opened(Source::EventSource, request.inner(), &head),
                 ResourceType::Preflight => return None,
-                _ => matcher.response(
-                    request.inner(),
-                    &Head {
-                        url: &response.url,
-                        status: response.status,
-                        mime_type: &response.mime_type,
-                        content_type: header(headers, "content-type"),
-                        content_length: header(headers, "content-length")
-                            .and_then(|value| value.trim().parse().ok())
-                            .unwrap_or(0),
-                        compressed: header(headers, "content-encoding").is_some(),
-                        at_ms,
-                    },
-                ),
+                _ => matcher.response(request.inner(), &head),
             };
             (step, request)
         }
@@ -118,7 +117,8 @@ pub(super) fn take(matcher: &mut Matcher, clock: &Clock, signal: Signal) -> Opti
             (step, event.request_id.clone())
         }
         Signal::SocketOpened(event) => {
-            let step = matcher.opened(Source::WebSocket, event.request_id.inner(), &event.url, now_ms());
+            let head = Head::bare(&event.url, now_ms());
+            let step = matcher.opened(Source::WebSocket, event.request_id.inner(), &head);
             (step, event.request_id.clone())
         }
         Signal::SocketFrame(event) => {
@@ -131,6 +131,22 @@ pub(super) fn take(matcher: &mut Matcher, clock: &Clock, signal: Signal) -> Opti
         }
         Signal::SocketClosed(event) => (matcher.closed(event.request_id.inner()), event.request_id.clone()),
     };
+    slot(step, request)
+}
+
+/// What is to be done for the next request that has waited long enough for its method; at the end, that waits.
+pub(super) fn settled(matcher: &mut Matcher, at_end: bool) -> Option<Slot> {
+    let now = (!at_end).then(Instant::now);
+    while let Some((request, step)) = matcher.settle(now) {
+        let slot = slot(step, RequestId::new(request));
+        if slot.is_some() {
+            return slot;
+        }
+    }
+    None
+}
+
+fn slot(step: Step, request: RequestId) -> Option<Slot> {
     match step {
         Step::Nothing => None,
         Step::Report(reports) if reports.is_empty() => None,

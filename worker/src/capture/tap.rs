@@ -41,13 +41,14 @@ pub(crate) struct Tap {
 }
 
 impl Tap {
-    /// Begins to listen to a tab; to be called before it is navigated.
+    /// Begins to listen to the tab of the page with this name; to be called before it is navigated.
     pub(crate) async fn start(
         tab: &Tab,
+        page: &str,
         rules: Arc<Vec<CaptureRule>>,
         reporter: Arc<Reporter>,
     ) -> Result<Self, CallError> {
-        let matcher = Matcher::new(rules);
+        let matcher = Matcher::new(rules, page);
         let signals = signals::subscribe(tab, &matcher).await?;
         let (queue, slots) = mpsc::channel(QUEUE_MAX);
         let stop = CancellationToken::new();
@@ -85,13 +86,19 @@ async fn listen(
 ) {
     let budget = Budget::new(PUSHED_BYTES_MAX);
     loop {
-        let signal = tokio::select! {
+        let slot = tokio::select! {
             biased;
-            signal = signals.next() => signal,
-            () = stop.cancelled() => return,
+            signal = signals.next() => {
+                let Some(signal) = signal else { return };
+                signals::take(&mut matcher, browser.clock(), signal)
+            }
+            () = settles(&matcher) => signals::settled(&mut matcher, false),
+            () = stop.cancelled() => match signals::settled(&mut matcher, true) {
+                Some(slot) => Some(slot),
+                None => return,
+            },
         };
-        let Some(signal) = signal else { return };
-        let slot = match signals::take(&mut matcher, browser.clock(), signal) {
+        let slot = match slot {
             Some(Slot::Ready(reports)) => Slot::Ready(hold(&budget, &reporter, reports)),
             Some(slot) => slot,
             None => continue,
@@ -101,6 +108,14 @@ async fn listen(
             Err(mpsc::error::TrySendError::Full(_)) => reporter.lose("the queue of captures is full"),
             Err(mpsc::error::TrySendError::Closed(_)) => return,
         }
+    }
+}
+
+/// Waits until a request has waited long enough for its method; for ever where none does.
+async fn settles(matcher: &Matcher) {
+    match matcher.settles_at() {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use snapfleet_broker::{Broker, BrokerConfig, Outgoing, PublishError, publish, withdraw_key};
 use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, HELD_ACCOUNTS_KEY, WORKERS_PREFIX};
-use snapfleet_protocol::{AccountHealth, Heartbeat, HeldAccounts, InstanceId};
+use snapfleet_protocol::{AccountHealth, Heartbeat, HeldAccounts, InstanceId, PlatformName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,7 @@ pub(crate) struct Told {
     pub(crate) browser_bytes: u64,
     pub(crate) left_behind: Vec<snapfleet_protocol::LeftBehind>,
     pub(crate) problems: Vec<String>,
+    pub(crate) platforms: Vec<PlatformName>,
 }
 
 /// Publishes heartbeats until `stop`, on a thread and a connection of their own: behind the snapshots of a thousand
@@ -137,7 +138,7 @@ fn heartbeat(broker: &Broker, identity: &Identity, roster: &Roster, told: &Told)
         at: now(),
         max_accounts: identity.max_accounts,
         labels: identity.labels.clone(),
-        platforms: identity.platforms.clone(),
+        platforms: told.platforms.clone(),
         leaving: told.leaving,
         holding,
         pages: told.pages,

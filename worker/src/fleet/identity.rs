@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use snapfleet_broker::{Broker, Stored, last_per_subject};
 use snapfleet_protocol::stream::{HEARTBEAT_EVERY_MS, HEARTBEAT_TTL_S, WORKERS_PREFIX, WORKERS_STREAM};
-use snapfleet_protocol::{Heartbeat, IdError, InstanceId, PlatformName, UnixMs, WorkerId};
+use snapfleet_protocol::{Heartbeat, IdError, InstanceId, UnixMs, WorkerId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,6 @@ pub struct Identity {
     pub max_accounts: u32,
     /// What it offers to accounts that ask for labels.
     pub labels: BTreeMap<String, String>,
-    /// The platforms that it knows.
-    pub platforms: Vec<PlatformName>,
 }
 
 /// Why this worker cannot be who it says.
@@ -111,7 +109,6 @@ impl Identity {
             started_at: now(),
             max_accounts: 0,
             labels: BTreeMap::new(),
-            platforms: Vec::new(),
         })
     }
 

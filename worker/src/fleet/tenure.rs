@@ -1,7 +1,6 @@
 //! One account while this worker holds it: its pages or a generator, its task, its commands, from the lease to the
 //! giving back.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +15,8 @@ use crate::account::{self, AccountTask, Ended, Sighting};
 use crate::browser::SharedBrowser;
 use crate::control;
 use crate::drive;
-use crate::platform::Platform;
+use crate::pages::{Desk, desk};
+use crate::platform::Shelf;
 use crate::publish::{Grant, Lanes};
 use crate::roster::Roster;
 use crate::session::{self, FleetKey, SessionTask};
@@ -30,17 +30,38 @@ const SESSION_LATE: std::time::Duration = std::time::Duration::from_secs(5);
 /// Commands that wait for an account's task, at most.
 const ASKS_MAX: usize = 16;
 
+/// The platform of simulated accounts.
+const SIMULATED: &str = "sim";
+
 /// Where sightings come from.
 pub(crate) enum Source {
     /// Pages in a browser, of these platforms.
     Browser {
-        /// By name.
-        platforms: BTreeMap<PlatformName, Arc<Platform>>,
+        /// What is known of them now, and what they become.
+        shelf: Shelf,
         /// The one browser.
         browser: SharedBrowser,
     },
     /// A generator.
     Simulation(Arc<Simulation>),
+}
+
+impl Source {
+    /// The platforms whose accounts it can show.
+    pub(crate) fn platforms(&self) -> Vec<PlatformName> {
+        match self {
+            Self::Browser { shelf, .. } => shelf.names(),
+            Self::Simulation(_) => PlatformName::parse(SIMULATED).into_iter().collect(),
+        }
+    }
+
+    /// What is wrong with them.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Browser { shelf, .. } => shelf.problems(),
+            Self::Simulation(_) => Vec::new(),
+        }
+    }
 }
 
 /// What every tenure of this worker is made with.
@@ -184,30 +205,44 @@ impl Part {
     fn show(&self) -> anyhow::Result<Show> {
         self.config.check()?;
         match &self.crew.source {
-            Source::Browser { platforms, browser } => {
-                let platform = platforms.get(&self.account.platform);
-                let platform =
-                    platform.ok_or_else(|| anyhow::anyhow!("this worker does not know its platform"))?;
+            Source::Browser { shelf, browser } => {
+                let mut versions = shelf
+                    .watch(&self.account.platform)
+                    .ok_or_else(|| anyhow::anyhow!("this worker does not know its platform"))?;
+                let platform = versions.borrow_and_update().clone();
                 let settings =
                     session::open_settings(self.crew.key.as_deref(), &self.account, &self.config.settings)?;
-                let plan = drive::Plan::new(platform, &self.account, &settings)?;
+                let plan = drive::Plan::new(&platform, &self.account, &settings)?.with_versions(versions);
                 Ok(Show::Pages(Box::new(plan), browser.clone()))
             }
             Source::Simulation(simulation) => Ok(Show::Generator(simulation.clone())),
         }
     }
 
-    /// Holds an account that cannot be driven, so that its state says why, until its settings change.
+    /// Holds an account that cannot be driven, so that its state says why, until its settings or its platform change.
     async fn idle(self, reason: String) -> Ended {
         self.crew.roster.set_state(&self.account, AccountState::Failing, Some(reason));
-        self.stop.cancelled().await;
-        Ended::Stopped
+        let mended = async {
+            let versions = match &self.crew.source {
+                Source::Browser { shelf, .. } => shelf.watch(&self.account.platform),
+                Source::Simulation(_) => None,
+            };
+            let changed = async { versions?.changed().await.ok() };
+            if changed.await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => Ended::Stopped,
+            () = mended => Ended::Broken("its platform's file was changed".to_owned()),
+        }
     }
 
     async fn hold(self, show: Show) -> Ended {
         let Self { crew, account, config, grants, erasures, stop } = self;
         let (sightings_in, sightings) = mpsc::channel(SIGHTINGS_MAX);
         let (asks_in, asks) = mpsc::channel(ASKS_MAX);
+        let (bell, desk) = desk();
         let helm = Helm::new(crew.gate.clone());
         let steering = helm.steering();
         let released = CancellationToken::new();
@@ -231,9 +266,16 @@ impl Part {
             stop,
             released: released.clone(),
         };
-        let listening = tokio::spawn(control::listen(crew.broker.clone(), account.clone(), asks_in));
-        let showing =
-            tokio::spawn(run_show(crew, account, config, show, sightings_in, steering, released.clone()));
+        let listening = tokio::spawn(control::listen(crew.broker.clone(), account.clone(), asks_in, bell));
+        let showing = tokio::spawn(run_show(
+            crew,
+            account,
+            config,
+            show,
+            sightings_in,
+            (steering, desk),
+            released.clone(),
+        ));
         let ended = tokio::spawn(account::run(task)).await;
         listening.abort();
         released.cancel();
@@ -250,7 +292,7 @@ async fn run_show(
     config: AccountConfig,
     show: Show,
     sightings: mpsc::Sender<Sighting>,
-    steering: Steering,
+    (steering, desk): (Steering, Desk),
     released: CancellationToken,
 ) {
     tokio::select! {
@@ -259,7 +301,7 @@ async fn run_show(
     }
     match show {
         Show::Pages(plan, browser) => {
-            let plan = plan.with_steering(steering.clone());
+            let plan = plan.with_steering(steering.clone()).with_desk(desk);
             let Some(key) = crew.key.clone() else {
                 return drive::run(plan, browser, sightings, released).await;
             };
@@ -286,6 +328,8 @@ async fn run_show(
             }
         }
         Show::Generator(simulation) => {
+            // Nobody serves there.
+            drop(desk);
             let interval = std::time::Duration::from_secs(config.interval_s);
             simulate::run(account, simulation, interval, sightings, steering, released).await;
         }

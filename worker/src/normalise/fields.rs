@@ -1,12 +1,12 @@
 //! The fields of one row, taken one by one, each under its own rule; what is left at the end is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::value::RawValue;
-use snapfleet_protocol::{Direction, RecordId, UnixMs};
+use snapfleet_protocol::{Direction, Metrics, RecordId, UnixMs};
 
 use super::wording::{nearest, shape, shown};
-use super::{LIST_LEN_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX, time};
+use super::{LIST_LEN_MAX, RAW_BYTES_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX, time};
 
 /// The longest type word (`content_type` and the like), in bytes.
 const WORD_BYTES_MAX: usize = 64;
@@ -55,19 +55,18 @@ impl<'a> Fields<'a> {
 
     pub(super) fn id(&mut self, name: &'static str) -> Result<Option<RecordId>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let id = if value.starts_with('"') {
-            RecordId::parse(&string(name, value)?)
-        } else if is_integer(value) {
-            RecordId::parse(value)
-        } else {
-            let what = if shape(value) == "a number" {
-                "a number with a fraction or exponent"
-            } else {
-                shape(value)
-            };
-            return Err(format!("{name} must be a string or an integer, not {what}"));
-        };
-        id.map(Some).map_err(|error| format!("{name}: {error}; write null where there is none"))
+        id(name, value).map(Some)
+    }
+
+    /// A list of ids, none of them unknown. Neither list nor ids may be missing.
+    pub(super) fn ids(&mut self, name: &'static str, len_max: usize) -> Result<HashSet<RecordId>, String> {
+        let Some(value) = self.take(name) else { return Err(format!("{name} is missing")) };
+        let values: Vec<&RawValue> = serde_json::from_str(value)
+            .map_err(|_| format!("{name} must be a list of ids, not {}", shape(value)))?;
+        if values.len() > len_max {
+            return Err(format!("{name} has more than {len_max}"));
+        }
+        values.into_iter().map(|value| id(name, value.get())).collect()
     }
 
     pub(super) fn required_id(&mut self, name: &'static str) -> Result<RecordId, String> {
@@ -94,14 +93,44 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, String> {
+        self.cut_text(name, TEXT_BYTES_MAX)
+    }
+
+    /// What the platform wrote, kept for somebody to look at.
+    pub(super) fn raw(&mut self, name: &'static str) -> Result<Option<String>, String> {
+        self.cut_text(name, RAW_BYTES_MAX)
+    }
+
+    fn cut_text(&mut self, name: &'static str, bytes_max: usize) -> Result<Option<String>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let mut text = string(name, value)?;
-        if text.len() > TEXT_BYTES_MAX {
-            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX - CUT_MARK.len()));
+        if text.len() > bytes_max {
+            text.truncate(text.floor_char_boundary(bytes_max - CUT_MARK.len()));
             text.push_str(CUT_MARK);
             self.cut += 1;
         }
         Ok(Some(text))
+    }
+
+    /// Figures by name; one that is null is unknown.
+    pub(super) fn metrics(&mut self, name: &'static str) -> Result<Metrics, String> {
+        let mut metrics = Metrics::default();
+        let Some(value) = self.take(name) else { return Ok(metrics) };
+        let figures: BTreeMap<String, &RawValue> = serde_json::from_str(value)
+            .map_err(|_| format!("{name} must be an object of numbers, not {}", shape(value)))?;
+        for (key, figure) in figures {
+            let figure = figure.get();
+            if figure == "null" {
+                continue;
+            }
+            let number =
+                figure.parse::<f64>().ok().filter(|_| shape(figure) == "a number").ok_or_else(|| {
+                    format!("{name}.{} must be a number, not {}", shown(&key), shape(figure))
+                })?;
+            let place = shown(&key);
+            metrics.insert(key, number).map_err(|error| format!("{name}.{place}: {error}"))?;
+        }
+        Ok(metrics)
     }
 
     pub(super) fn url(&mut self, name: &'static str) -> Result<Option<String>, String> {
@@ -156,6 +185,19 @@ impl<'a> Fields<'a> {
         self.unknown_times += usize::from(time.is_none());
         time
     }
+}
+
+fn id(name: &str, value: &str) -> Result<RecordId, String> {
+    let id = if value.starts_with('"') {
+        RecordId::parse(&string(name, value)?)
+    } else if is_integer(value) {
+        RecordId::parse(value)
+    } else {
+        let what =
+            if shape(value) == "a number" { "a number with a fraction or exponent" } else { shape(value) };
+        return Err(format!("{name} must be a string or an integer, not {what}"));
+    };
+    id.map_err(|error| format!("{name}: {error}; write null where there is none"))
 }
 
 fn string(name: &str, value: &str) -> Result<String, String> {

@@ -115,6 +115,22 @@ impl Carried {
     }
 }
 
+/// The state of a login that a person has made in this tab of a context that no account's pages use.
+pub(crate) async fn state_of(context: &Context, tab: &Tab, page: &str) -> Result<SessionState, CallError> {
+    let (storage, cookies) = (tab.storage().await?, context.cookies().await?);
+    if let Some(chars) = storage.as_ref().and_then(|storage| storage.too_large) {
+        let reason = format!("the page's storage of {chars} characters is too large to be kept");
+        return Err(CallError::Refused { what: "read storage", reason });
+    }
+    let mut gathered =
+        Gathered { state: SessionState { cookies, ..Default::default() }, ..Gathered::default() };
+    gathered.state.sort();
+    if let Some(storage) = storage {
+        gathered.merge(page, storage);
+    }
+    Ok(gathered.state)
+}
+
 impl Gathered {
     fn is_due(&self, page: &str, login: u64) -> bool {
         self.login != Some(login) || self.pages.get(page).is_none_or(|at| at.elapsed() >= self.every())

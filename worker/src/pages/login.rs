@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
+use snapfleet_protocol::login::LOGIN_PENDING_MS;
+use snapfleet_protocol::{LoginScene, UnixMs};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::LoginPlan;
 use crate::browser::{CallError, Tab};
 use crate::capture::{PageReport, Reporter, ReportsClosed};
+use crate::roster::now;
+use crate::session::SessionExchange;
 use crate::steering::Steering;
 
 /// Attempts to log in, one after another.
@@ -28,6 +32,8 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A new document that still shows the form for this long has refused the login.
 const REFUSED_AFTER: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(100);
+/// How often a page that waits for a login by hand looks whether it has ended.
+const PENDING_POLL: Duration = Duration::from_millis(500);
 
 /// What the markers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -84,20 +90,85 @@ pub(super) struct Login {
     no_form: Option<String>,
     /// Nothing is typed while the account is not held.
     steering: Steering,
+    /// Told whether the account is logged in: while it is not, another session is looked for.
+    session: SessionExchange,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     known: Option<bool>,
+    /// Since when, and why it is logged out.
+    since: Option<UnixMs>,
+    reason: Option<String>,
+    /// Somebody is logging in by hand, and nothing may disturb them before this.
+    pending: Option<(Instant, UnixMs)>,
     /// Counts logins, so that a page loaded before one knows that it is out of date.
     logins: u64,
     no_attempt_before: Option<Instant>,
 }
 
+impl State {
+    fn is_pending(&self) -> bool {
+        self.pending.is_some_and(|(until, _)| Instant::now() < until)
+    }
+}
+
 impl Login {
-    pub(super) fn new(plan: LoginPlan, restored: bool, no_form: Option<String>, steering: Steering) -> Self {
-        Self { plan, restored, no_form, steering, state: Mutex::default() }
+    pub(super) fn new(
+        plan: LoginPlan,
+        restored: bool,
+        no_form: Option<String>,
+        steering: Steering,
+        session: SessionExchange,
+    ) -> Self {
+        Self { plan, restored, no_form, steering, session, state: Mutex::default() }
+    }
+
+    /// Somebody looks at the login page or types into it: for a while nothing loads, scrolls or fills it in.
+    pub(super) async fn pend(&self) {
+        let mut state = self.state.lock().await;
+        if state.known == Some(false) {
+            let until = UnixMs(now().0.saturating_add(LOGIN_PENDING_MS));
+            let wait = Duration::from_millis(LOGIN_PENDING_MS.unsigned_abs());
+            state.pending = Some((Instant::now() + wait, until));
+        }
+    }
+
+    /// Nobody is logging in by hand any more.
+    pub(super) async fn leave(&self) {
+        self.state.lock().await.pending = None;
+    }
+
+    /// Whether somebody is logging in by hand.
+    pub(super) async fn is_pending(&self) -> bool {
+        self.state.lock().await.is_pending()
+    }
+
+    /// Waits until nobody is.
+    pub(super) async fn undisturbed(&self) {
+        while self.is_pending().await {
+            tokio::time::sleep(PENDING_POLL).await;
+        }
+    }
+
+    /// CSS of the code to scan.
+    pub(super) fn code(&self) -> Option<&str> {
+        self.plan.code.as_deref()
+    }
+
+    /// How the login stands, without a picture.
+    pub(super) async fn scene(&self, page: &str) -> LoginScene {
+        let state = self.state.lock().await;
+        LoginScene {
+            logged_in: state.known == Some(true),
+            since: state.since,
+            reason: state.reason.clone(),
+            page: page.to_owned(),
+            pending_until: state.pending.filter(|_| state.is_pending()).map(|(_, until)| until),
+            has_code: false,
+            picture: None,
+        }
     }
 
     /// The number of the login that stands; `None` while the account is not known to be logged in.
@@ -142,8 +213,11 @@ impl Login {
     ) -> Result<Standing, LoginError> {
         match self.view(tab).await?.marker {
             Marker::In => {
-                self.note_in(&mut *self.state.lock().await, reporter).await?;
-                Ok(Standing::In)
+                let mut state = self.state.lock().await;
+                let was_out = state.known == Some(false);
+                self.note_in(&mut state, reporter).await?;
+                // By hand: the page went on from there to wherever the site leads.
+                Ok(if was_out { Standing::JustIn } else { Standing::In })
             }
             Marker::Neither => Ok(Standing::Unclear),
             Marker::Out => self.log_in(tab, reporter, logins_before_load).await,
@@ -189,6 +263,12 @@ impl Login {
                 return Ok(Standing::Out);
             }
         };
+        if state.is_pending() {
+            if state.known != Some(false) {
+                self.note_out(&mut state, reporter, "somebody is logging in by hand").await?;
+            }
+            return Ok(Standing::Out);
+        }
         if state.no_attempt_before.is_some_and(|until| Instant::now() < until) {
             return Ok(Standing::Out);
         }
@@ -276,9 +356,15 @@ impl Login {
 
     async fn note_in(&self, state: &mut State, reporter: &Reporter) -> Result<(), ReportsClosed> {
         state.no_attempt_before = None;
-        if state.known.replace(true) == Some(true) {
+        let before = state.known.replace(true);
+        if before == Some(true) {
             return Ok(());
         }
+        if before == Some(false) {
+            state.logins += 1;
+        }
+        (state.since, state.reason, state.pending) = (Some(now()), None, None);
+        self.session.note_login(true);
         tracing::info!(account.id = %reporter.account(), "account is logged in");
         reporter.send(PageReport::LoggedIn).await
     }
@@ -289,7 +375,11 @@ impl Login {
         reporter: &Reporter,
         reason: &str,
     ) -> Result<(), ReportsClosed> {
-        state.known = Some(false);
+        if state.known.replace(false) != Some(false) {
+            state.since = Some(now());
+        }
+        state.reason = Some(reason.to_owned());
+        self.session.note_login(false);
         tracing::warn!(account.id = %reporter.account(), reason, "account is logged out");
         reporter.send(PageReport::LoggedOut { reason: reason.to_owned() }).await
     }

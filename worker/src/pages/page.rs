@@ -7,8 +7,9 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::desk::{Counter, LoginAsk};
 use super::login::{LoginError, Standing};
-use super::{Drive, PageEnd, PagePlan, scroll};
+use super::{Drive, PageEnd, PagePlan, scroll, state};
 use crate::browser::{Backoff, CallError, Tab, over_page_limit};
 use crate::capture::{PageReport, ReportsClosed, Tap};
 
@@ -102,6 +103,7 @@ async fn live_tab(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Resu
         biased;
         () = drive.stop.cancelled() => Ok(()),
         outcome = visits(drive, plan, &tab, backoff) => outcome,
+        closed = state::read(&tab, plan, &drive.rules, &drive.reporter) => Err(closed.into()),
     };
     tokio::join!(tap.finish(), leave_session(drive, plan, &tab, &outcome));
     tab.close().await;
@@ -134,7 +136,7 @@ async fn open(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Result<(
             return Err(error);
         }
     }
-    match Tap::start(&tab, Arc::clone(&drive.rules), Arc::clone(&drive.reporter)).await {
+    match Tap::start(&tab, &plan.name, Arc::clone(&drive.rules), Arc::clone(&drive.reporter)).await {
         Ok(tap) => Ok((tab, tap)),
         Err(error) => {
             tab.close().await;
@@ -152,7 +154,7 @@ async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff
         let ended = tokio::select! {
             biased;
             () = crash(&mut crashes) => Err(Trouble::Page("its renderer crashed".into())),
-            bytes = &mut too_large => Err(Trouble::Tab(format!(
+            bytes = undisturbed(drive, &mut too_large) => Err(Trouble::Tab(format!(
                 "its scripts take {} MiB of memory, more than they may; it gets a new tab", bytes >> 20
             ))),
             ended = visit(drive, plan, tab) => ended,
@@ -169,6 +171,15 @@ async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff
     }
 }
 
+/// Waits for what would cost the page, and then until nobody logs in on it by hand.
+async fn undisturbed<T>(drive: &Drive, cause: impl Future<Output = T>) -> T {
+    let caused = cause.await;
+    if let Some(login) = &drive.login {
+        login.undisturbed().await;
+    }
+    caused
+}
+
 async fn crash(crashes: &mut watch::Receiver<u64>) {
     if crashes.changed().await.is_err() {
         // Nobody watches the tab any more; its calls tell.
@@ -182,27 +193,35 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
     let mut asked = drive.steering.from_now_on();
     let (mut logins, mut told) = load_logged_in(drive, plan, tab).await?;
     drive.keep_session(plan, tab, false).await?;
-    if let Some(scroll_plan) = &plan.scroll {
-        scroll::scroll(tab, scroll_plan, &drive.steering, drive.reporter.account(), &plan.name).await?;
-    }
+    let mut unscrolled = true;
+    scroll_logged_in(drive, plan, tab, &mut unscrolled).await?;
     let due = plan.refresh.map(|refresh| {
         Instant::now()
             + refresh.max(REFRESH_MIN).mul_f64(1.0 + REFRESH_JITTER * (2.0 * fastrand::f64() - 1.0))
     });
     loop {
         let look_at = Instant::now() + LOOK_INTERVAL;
-        if let Some(due) = due
-            && due <= look_at
-        {
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = asked.refresh() => {}
+        let woken = tokio::select! {
+            () = tokio::time::sleep_until(due.map_or(look_at, |due| due.min(look_at))) => Woken::Look,
+            () = asked.refresh() => Woken::Refresh,
+            ask = ask(drive, plan) => Woken::Ask(ask),
+        };
+        let pending = match &drive.login {
+            Some(login) => login.is_pending().await,
+            None => false,
+        };
+        match woken {
+            Woken::Ask(ask) => {
+                let counter =
+                    Counter { login: drive.login.as_ref(), steering: &drive.steering, tab, page: &plan.name };
+                if !counter.serve(ask).await? {
+                    continue;
+                }
             }
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(look_at) => {}
-            () = asked.refresh() => return Ok(()),
+            // Whoever logs in by hand must not have the page taken away: a code would be another one each time.
+            Woken::Refresh if !pending => return Ok(()),
+            Woken::Look if !pending && due.is_some_and(|due| due <= Instant::now()) => return Ok(()),
+            Woken::Refresh | Woken::Look => {}
         }
         let Some(login) = &drive.login else {
             tab.evaluate::<bool>("ask whether the page lives", "true".into()).await?;
@@ -220,6 +239,60 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
             told = true;
         }
         drive.keep_session(plan, tab, false).await?;
+        scroll_logged_in(drive, plan, tab, &mut unscrolled).await?;
+    }
+}
+
+/// Scrolls as the plan says, once after each load, while the page is logged in: a login page has nothing to scroll, and
+/// whoever logs in on it would wait until that is given up.
+async fn scroll_logged_in(
+    drive: &Drive,
+    plan: &PagePlan,
+    tab: &Tab,
+    unscrolled: &mut bool,
+) -> Result<(), Trouble> {
+    let logged_in = match &drive.login {
+        Some(login) => login.standing().await.is_some(),
+        None => true,
+    };
+    let Some(scroll_plan) = plan.scroll.as_ref().filter(|_| logged_in && *unscrolled) else {
+        return Ok(());
+    };
+    let scrolled = scroll::scroll(tab, scroll_plan, &drive.steering, drive.reporter.account(), &plan.name);
+    tokio::select! {
+        scrolled = scrolled => {
+            scrolled?;
+            *unscrolled = false;
+        }
+        // A session that ends meanwhile is noticed as soon as on a page that stands.
+        gone = marker_gone(drive, tab) => gone?,
+    }
+    Ok(())
+}
+
+/// Waits until the page does not show any more that it is logged in.
+async fn marker_gone(drive: &Drive, tab: &Tab) -> Result<(), CallError> {
+    let Some(login) = &drive.login else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        if !login.is_in(tab).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Why a standing page is looked at.
+enum Woken {
+    Look,
+    Refresh,
+    Ask(LoginAsk),
+}
+
+/// What is asked of the login page, on the page that serves it.
+async fn ask(drive: &Drive, plan: &PagePlan) -> LoginAsk {
+    match &drive.desk {
+        Some((page, desk)) if *page == plan.name => desk.next().await,
+        _ => std::future::pending().await,
     }
 }
 
@@ -272,6 +345,9 @@ async fn look_at_load(tab: &Tab) -> Result<Loaded, CallError> {
 
 async fn load(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> {
     drive.steering.may_drive().await;
+    if let Some(login) = &drive.login {
+        login.undisturbed().await;
+    }
     let slow = match tab.goto(&plan.url, LOAD_TIMEOUT).await {
         Ok(()) => false,
         Err(CallError::Timeout { .. }) => true,

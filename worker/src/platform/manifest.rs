@@ -1,103 +1,45 @@
 //! `platform.toml`, read strictly: every key known, every reference resolved, each error with its line.
 
+mod reader;
+mod rule;
+mod text;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
 use snapfleet_protocol::PlatformName;
-use toml::Spanned;
 use url::Url;
 
-use super::template::{Template, is_name};
-use super::{CaptureSource, CaptureSpec, FillSpec, LoginSpec, PageSpec, PlatformError, ScrollSpec, Settings};
-use crate::capture::PathPattern;
+use self::reader::Reader;
+pub(super) use self::text::FileText;
+use super::template::Template;
+use super::{CaptureSpec, FillSpec, LoginSpec, PageSpec, PlatformError, ScrollSpec, Settings};
 use crate::normalise::wording::nearest;
 
 /// The schema that this version reads.
 pub const SCHEMA: u32 = 1;
 /// The longest time between two loads of a page, in seconds.
 pub const REFRESH_S_MAX: u64 = 24 * 60 * 60;
+/// The most that the time between two loads is varied, as a part of it.
+pub const REFRESH_JITTER_MAX: f64 = 0.5;
 /// The most scroll steps after one load.
 pub const SCROLL_STEPS_MAX: u32 = 1000;
 /// The longest pause between two scroll steps, in milliseconds.
 pub const SCROLL_PAUSE_MS_MAX: u64 = 60_000;
+/// The shortest time between two runs of a page-state script, in milliseconds.
+pub const EVERY_MS_MIN: u64 = 200;
+/// The longest time between two runs of a page-state script, in milliseconds.
+pub const EVERY_MS_MAX: u64 = 600_000;
+/// The largest page-state script, in bytes.
+pub const SCRIPT_BYTES_MAX: u64 = 256 * 1024;
 /// The most pages, rules, settings and fields of a form, each.
 const LIST_LEN_MAX: usize = 64;
+/// The largest `platform.toml`, in bytes.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
 pub(super) const FILE_NAME: &str = "platform.toml";
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileText {
-    schema: Spanned<u32>,
-    name: Spanned<String>,
-    #[serde(default)]
-    settings: SettingsText,
-    #[serde(default)]
-    page: Vec<PageText>,
-    login: Option<LoginText>,
-    #[serde(default)]
-    capture: Vec<CaptureText>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct SettingsText {
-    #[serde(default)]
-    required: Vec<Spanned<String>>,
-    #[serde(default)]
-    optional: Vec<Spanned<String>>,
-    #[serde(default)]
-    secret: Vec<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PageText {
-    name: Spanned<String>,
-    url: Spanned<String>,
-    refresh_s: Option<Spanned<u64>>,
-    scroll: Option<ScrollText>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ScrollText {
-    selector: Option<Spanned<String>>,
-    #[serde(default)]
-    steps_max: Option<Spanned<u32>>,
-    #[serde(default)]
-    pause_ms: Option<Spanned<u64>>,
-    until: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LoginText {
-    logged_in: Spanned<String>,
-    logged_out: Option<Spanned<String>>,
-    submit: Option<Spanned<String>>,
-    #[serde(default)]
-    fill: Vec<FillText>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FillText {
-    selector: Spanned<String>,
-    value: Spanned<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CaptureText {
-    name: Spanned<String>,
-    source: CaptureSource,
-    path: Spanned<String>,
-    status: Option<Spanned<Vec<u16>>>,
-    content_type: Option<Spanned<String>>,
-    filter: Spanned<String>,
-}
 
 /// What `platform.toml` says, checked.
 pub(super) struct Manifest {
@@ -110,13 +52,16 @@ pub(super) struct Manifest {
     pub(super) captures: Vec<Capture>,
 }
 
+#[derive(PartialEq)]
 pub(super) struct Page {
     name: String,
     url: Template,
     refresh: Option<Duration>,
+    refresh_jitter: f64,
     scroll: Option<ScrollSpec>,
 }
 
+#[derive(PartialEq)]
 pub(super) struct Login {
     /// As it will be, with no field filled.
     spec: LoginSpec,
@@ -133,11 +78,27 @@ impl Manifest {
     /// Reads `<dir>/platform.toml`; `dir` is canonical, so that its last part is the folder's name.
     pub(super) fn read(dir: &Path) -> Result<Self, PlatformError> {
         let path = dir.join(FILE_NAME);
-        let text = std::fs::read_to_string(&path)
+        let text = read_bounded(&path, FILE_BYTES_MAX)
             .map_err(|error| PlatformError::Read { path: path.clone(), error })?;
         let file: FileText = toml::from_str(&text).map_err(|error| syntax_error(&path, &text, &error))?;
         let folder = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        Reader { path, text: &text }.check(file, folder)
+        Reader { dir, path, text: &text }.check(file, folder)
+    }
+
+    pub(super) fn same_pages(&self, other: &Self) -> bool {
+        (&self.name, &self.required, &self.optional, &self.secret)
+            == (&other.name, &other.required, &other.optional, &other.secret)
+            && (&self.pages, &self.login) == (&other.pages, &other.login)
+            && self.captures.iter().map(|rule| &rule.spec).eq(other.captures.iter().map(|rule| &rule.spec))
+    }
+
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secret.iter().map(String::as_str)
+    }
+
+    /// The settings that every account needs.
+    pub(super) fn required(&self) -> impl Iterator<Item = &str> {
+        self.required.iter().map(String::as_str)
     }
 
     pub(super) fn is_secret(&self, setting: &str) -> bool {
@@ -172,16 +133,25 @@ impl Manifest {
                 self.settings_error(format!("page {}: {address:?} is neither http nor https", page.name))
             );
         }
-        Ok(PageSpec { name: page.name.clone(), url, refresh: page.refresh, scroll: page.scroll.clone() })
+        Ok(PageSpec {
+            name: page.name.clone(),
+            url,
+            refresh: page.refresh,
+            refresh_jitter: page.refresh_jitter,
+            scroll: page.scroll.clone(),
+        })
     }
 
-    pub(super) fn fill_login(&self, login: &Login, settings: &Settings) -> Result<LoginSpec, PlatformError> {
+    /// An account without a setting that the form needs, which then is an optional one, is logged in by hand.
+    pub(super) fn fill_login(login: &Login, settings: &Settings) -> LoginSpec {
         let mut spec = login.spec.clone();
         for (selector, value) in &login.fill {
-            let value = self.fill(value, settings, "login")?;
+            let Ok(value) = value.fill(settings) else {
+                return LoginSpec { submit: None, ..login.spec.clone() };
+            };
             spec.fill.push(FillSpec { selector: selector.clone(), value });
         }
-        Ok(spec)
+        spec
     }
 
     fn fill(&self, template: &Template, settings: &Settings, what: &str) -> Result<String, PlatformError> {
@@ -195,256 +165,31 @@ impl Manifest {
     }
 }
 
-struct Reader<'t> {
-    path: PathBuf,
-    text: &'t str,
+/// The text of a file of at most `bytes_max`.
+fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > bytes_max {
+        return Err(std::io::Error::other(format!("it is too large: at most {bytes_max} bytes")));
+    }
+    Ok(text)
 }
 
-impl Reader<'_> {
-    fn check(&self, file: FileText, folder: &str) -> Result<Manifest, PlatformError> {
-        if *file.schema.get_ref() != SCHEMA {
-            let message =
-                format!("schema {} is not known: this version reads schema {SCHEMA}", file.schema.get_ref());
-            return Err(self.at(&file.schema, message));
-        }
-        let name = PlatformName::parse(file.name.get_ref())
-            .map_err(|error| self.at(&file.name, error.to_string()))?;
-        if name.as_str() != folder {
-            return Err(self.at(
-                &file.name,
-                format!("name {name:?} must be the folder's, which is {folder:?}", name = name.as_str()),
-            ));
-        }
-        let mut manifest = Manifest {
-            name,
-            required: BTreeSet::new(),
-            optional: BTreeSet::new(),
-            secret: BTreeSet::new(),
-            pages: Vec::new(),
-            login: None,
-            captures: Vec::new(),
-        };
-        self.settings(&file.settings, &mut manifest)?;
-        self.bound("page", file.page.len())?;
-        self.bound("capture", file.capture.len())?;
-        for page in file.page {
-            self.unique("page", &page.name, manifest.pages.iter().map(|page| page.name.as_str()))?;
-            manifest.pages.push(self.page(page, &manifest)?);
-        }
-        manifest.login = file.login.map(|login| self.login(login, &manifest)).transpose()?;
-        for rule in file.capture {
-            self.unique("capture", &rule.name, manifest.captures.iter().map(|rule| rule.spec.name.as_str()))?;
-            manifest.captures.push(self.capture(rule)?);
-        }
-        Ok(manifest)
-    }
-
-    fn settings(&self, text: &SettingsText, manifest: &mut Manifest) -> Result<(), PlatformError> {
-        for (list, required) in [(&text.required, true), (&text.optional, false)] {
-            for name in list {
-                if !is_name(name.get_ref()) {
-                    let message = "must be a lower-case letter and then lower-case letters, digits and '_'";
-                    return Err(self.at(name, format!("setting {:?} {message}", name.get_ref())));
-                }
-                self.unique(
-                    "setting",
-                    name,
-                    manifest.required.iter().chain(&manifest.optional).map(String::as_str),
-                )?;
-                let set = if required { &mut manifest.required } else { &mut manifest.optional };
-                set.insert(name.get_ref().clone());
-            }
-        }
-        for name in &text.secret {
-            self.declared(name, name.get_ref(), manifest)?;
-            manifest.secret.insert(name.get_ref().clone());
-        }
-        Ok(())
-    }
-
-    fn page(&self, text: PageText, manifest: &Manifest) -> Result<Page, PlatformError> {
-        let url = self.template("url", &text.url, manifest)?;
-        if let Some(secret) = url.names().find(|name| manifest.is_secret(name)) {
-            let message = format!(
-                "url has the secret setting {secret}: addresses are shown in logs, use it in [[login.fill]]"
-            );
-            return Err(self.at(&text.url, message));
-        }
-        let refresh = match text.refresh_s {
-            None => 0,
-            Some(seconds) => self.at_most("refresh_s", &seconds, REFRESH_S_MAX)?,
-        };
-        let scroll = text.scroll.map(|scroll| self.scroll(scroll)).transpose()?;
-        Ok(Page {
-            name: self.filled("name", text.name)?,
-            url,
-            refresh: (refresh > 0).then(|| Duration::from_secs(refresh)),
-            scroll,
-        })
-    }
-
-    fn scroll(&self, text: ScrollText) -> Result<ScrollSpec, PlatformError> {
-        const STEPS: u32 = 20;
-        const PAUSE_MS: u64 = 200;
-        let steps_max = match text.steps_max {
-            None => STEPS,
-            Some(steps) => self.at_most("steps_max", &steps, SCROLL_STEPS_MAX)?,
-        };
-        let pause_ms = match text.pause_ms {
-            None => PAUSE_MS,
-            Some(pause) => self.at_most("pause_ms", &pause, SCROLL_PAUSE_MS_MAX)?,
-        };
-        Ok(ScrollSpec {
-            selector: text.selector.map(|selector| self.filled("selector", selector)).transpose()?,
-            steps_max,
-            pause: Duration::from_millis(pause_ms),
-            until: text.until.map(|until| self.filled("until", until)).transpose()?,
-        })
-    }
-
-    fn login(&self, text: LoginText, manifest: &Manifest) -> Result<Login, PlatformError> {
-        self.bound("login.fill", text.fill.len())?;
-        let mut fill = Vec::new();
-        for field in text.fill {
-            if text.submit.is_none() {
-                let message =
-                    "[[login.fill]] without login.submit: name what to click once the form is filled";
-                return Err(self.at(&field.selector, message.into()));
-            }
-            let value = self.template("value", &field.value, manifest)?;
-            fill.push((self.filled("selector", field.selector)?, value));
-        }
-        let spec = LoginSpec {
-            logged_in: self.filled("logged_in", text.logged_in)?,
-            logged_out: text.logged_out.map(|css| self.filled("logged_out", css)).transpose()?,
-            submit: text.submit.map(|css| self.filled("submit", css)).transpose()?,
-            fill: Vec::new(),
-        };
-        Ok(Login { spec, fill })
-    }
-
-    fn capture(&self, text: CaptureText) -> Result<Capture, PlatformError> {
-        let only_responses = |key: &str| format!("{key} is for source = \"response\" alone");
-        if text.source != CaptureSource::Response {
-            if let Some(status) = &text.status {
-                return Err(self.at(status, only_responses("status")));
-            }
-            if let Some(content_type) = &text.content_type {
-                return Err(self.at(content_type, only_responses("content_type")));
-            }
-        }
-        let mut statuses = Vec::new();
-        if let Some(status) = text.status {
-            statuses.clone_from(status.get_ref());
-            if statuses.is_empty() || statuses.iter().any(|status| !(100..=599).contains(status)) {
-                return Err(self.at(&status, "status must list statuses from 100 to 599".into()));
-            }
-        }
-        let file = text.filter.get_ref();
-        if !file.ends_with(".jq") || file.contains(['/', '\\']) || file.starts_with('.') {
-            let message = format!("filter {file:?} must be the name of a .jq file beside {FILE_NAME}");
-            return Err(self.at(&text.filter, message));
-        }
-        if let Err(error) = PathPattern::parse(text.path.get_ref()) {
-            return Err(self.at(&text.path, error.to_string()));
-        }
-        let spec = CaptureSpec {
-            name: self.filled("name", text.name)?,
-            source: text.source,
-            path: text.path.into_inner(),
-            status: statuses,
-            content_type: text.content_type.map(|prefix| self.filled("content_type", prefix)).transpose()?,
-        };
-        Ok(Capture { spec, filter: text.filter.into_inner() })
-    }
-
-    fn template(
-        &self,
-        key: &str,
-        text: &Spanned<String>,
-        manifest: &Manifest,
-    ) -> Result<Template, PlatformError> {
-        let template =
-            Template::parse(text.get_ref()).map_err(|error| self.at(text, format!("{key} {error}")))?;
-        for name in template.names() {
-            self.declared(text, name, manifest)?;
-        }
-        Ok(template)
-    }
-
-    fn declared<T>(&self, place: &Spanned<T>, name: &str, manifest: &Manifest) -> Result<(), PlatformError> {
-        let known = || manifest.required.iter().chain(&manifest.optional).map(String::as_str);
-        if known().any(|known| known == name) {
-            return Ok(());
-        }
-        let hint = match nearest(name, known()) {
-            Some(near) => format!("is it {near}?"),
-            None => "name it in settings.required or settings.optional".into(),
-        };
-        Err(self.at(place, format!("setting {name} is not declared: {hint}")))
-    }
-
-    fn unique<'k>(
-        &self,
-        what: &str,
-        name: &Spanned<String>,
-        mut before: impl Iterator<Item = &'k str>,
-    ) -> Result<(), PlatformError> {
-        if before.any(|other| other == name.get_ref()) {
-            return Err(
-                self.at(name, format!("{what} {:?} is there twice: names are unique", name.get_ref()))
-            );
-        }
-        Ok(())
-    }
-
-    fn filled(&self, key: &str, text: Spanned<String>) -> Result<String, PlatformError> {
-        if text.get_ref().trim().is_empty() {
-            return Err(self.at(&text, format!("{key} is empty: leave it out or give it a value")));
-        }
-        Ok(text.into_inner())
-    }
-
-    fn at_most<T: Copy + PartialOrd + std::fmt::Display>(
-        &self,
-        key: &str,
-        value: &Spanned<T>,
-        max: T,
-    ) -> Result<T, PlatformError> {
-        if *value.get_ref() > max {
-            return Err(self.at(value, format!("{key} is {}: at most {max}", value.get_ref())));
-        }
-        Ok(*value.get_ref())
-    }
-
-    fn bound(&self, key: &str, len: usize) -> Result<(), PlatformError> {
-        if len > LIST_LEN_MAX {
-            let message = format!("[[{key}]] is there {len} times: at most {LIST_LEN_MAX}");
-            return Err(PlatformError::File { path: self.path.clone(), line: 1, message });
-        }
-        Ok(())
-    }
-
-    fn at<T>(&self, place: &Spanned<T>, message: String) -> PlatformError {
-        PlatformError::File { path: self.path.clone(), line: line_of(self.text, place.span().start), message }
-    }
-}
-
-/// What the TOML reader found, in one line. It names the key and the known ones; the nearest is put first.
+/// What the TOML reader found, in one line. It names the key or value and the known ones: the nearest of them, if
+/// one is near.
 fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> PlatformError {
     let line = line_of(text, error.span().map_or(0, |span| span.start));
     let mut message = error.message().replace('\n', ": ");
-    if let Some(rest) = message.strip_prefix("unknown field ") {
+    for (start, what) in [("unknown field ", "key"), ("unknown variant ", "value")] {
+        let Some(rest) = message.strip_prefix(start) else { continue };
         let mut words = rest.split('`').skip(1).step_by(2);
-        if let Some(word) = words.next() {
-            message = match nearest(word, words) {
-                Some(near) => format!("key {word} is not known: is it {near}?"),
-                None => format!(
-                    "key {word} is not known: {}",
-                    rest.split_once(", ").map_or("", |(_, known)| known)
-                ),
-            };
-        }
+        let Some(word) = words.next() else { continue };
+        let hint = match nearest(word, words) {
+            Some(near) => format!("is it {near}?"),
+            None => rest.split_once(", ").map_or_else(String::new, |(_, known)| known.to_owned()),
+        };
+        message = format!("{what} {word} is not known: {hint}");
+        break;
     }
     PlatformError::File { path: path.to_owned(), line, message }
 }

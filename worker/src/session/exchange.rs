@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -21,12 +22,46 @@ pub type Exported = watch::Receiver<Option<Arc<SessionState>>>;
 #[derive(Clone, Default)]
 pub struct SessionExchange(Arc<Inner>);
 
+/// How long an account is logged out before another session is looked for, and between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 #[derive(Default)]
 struct Inner {
     /// Newest first.
     candidates: Mutex<VecDeque<Arc<SessionState>>>,
     problem: Option<String>,
     exported: watch::Sender<Option<Arc<SessionState>>>,
+    /// Whether the pages are logged out.
+    logged_out: watch::Sender<bool>,
+    /// Counts sessions that were found while they were.
+    offers: watch::Sender<u64>,
+}
+
+/// Where sessions are offered that somebody else has stored, while the account is logged out.
+pub struct Offers {
+    exchange: Weak<Inner>,
+    logged_out: watch::Receiver<bool>,
+}
+
+impl Offers {
+    /// Returns when it is time to look for another session: the account has been logged out for a while.
+    pub async fn wanted(&mut self) {
+        loop {
+            if self.logged_out.wait_for(|out| *out).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            if *self.logged_out.borrow() {
+                return;
+            }
+        }
+    }
+
+    /// Offers a session: the pages begin anew with it.
+    pub fn offer(&self, state: SessionState) {
+        let Some(inner) = self.exchange.upgrade() else { return };
+        SessionExchange(inner).offer(state);
+    }
 }
 
 impl fmt::Debug for SessionExchange {
@@ -48,7 +83,15 @@ impl SessionExchange {
     pub fn new(candidates: Vec<SessionState>, problem: Option<String>) -> (Self, Exported) {
         let (exported, receiver) = watch::channel(None);
         let candidates = candidates.into_iter().take(CANDIDATES_MAX).map(Arc::new).collect();
-        (Self(Arc::new(Inner { candidates: Mutex::new(candidates), problem, exported })), receiver)
+        (
+            Self(Arc::new(Inner {
+                candidates: Mutex::new(candidates),
+                problem,
+                exported,
+                ..Inner::default()
+            })),
+            receiver,
+        )
     }
 
     /// The newest session that is not known to have failed.
@@ -73,6 +116,31 @@ impl SessionExchange {
         candidates.truncate(CANDIDATES_MAX);
         drop(candidates);
         self.0.exported.send_replace(Some(state));
+    }
+
+    /// The end at which sessions are offered.
+    #[must_use]
+    pub fn keeper_offers(&self) -> Offers {
+        Offers { exchange: Arc::downgrade(&self.0), logged_out: self.0.logged_out.subscribe() }
+    }
+
+    /// Changes whenever a session is offered; the newest candidate is that one then.
+    #[must_use]
+    pub fn offers(&self) -> watch::Receiver<u64> {
+        self.0.offers.subscribe()
+    }
+
+    fn offer(&self, state: SessionState) {
+        let mut candidates = self.candidates();
+        candidates.push_front(Arc::new(state));
+        candidates.truncate(CANDIDATES_MAX);
+        drop(candidates);
+        self.0.offers.send_modify(|count| *count += 1);
+    }
+
+    /// Says whether the pages are logged in.
+    pub fn note_login(&self, logged_in: bool) {
+        self.0.logged_out.send_replace(!logged_in);
     }
 
     /// Why there is a newer session that cannot be used.

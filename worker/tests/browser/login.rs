@@ -18,6 +18,7 @@ fn plan(password: &str) -> LoginPlan {
             ("input[name=username]".into(), "Ann".into()),
             ("input[name=password]".into(), password.into()),
         ],
+        code: None,
     }
 }
 

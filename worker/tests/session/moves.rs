@@ -47,6 +47,7 @@ impl Demo {
                 ("form#login input[name=username]".into(), ACCOUNT.into()),
                 ("form#login input[name=password]".into(), "demo".into()),
             ],
+            code: None,
         };
         let pages = vec![page("inbox", format!("{}/creator/inbox", self.base))];
         let rules = vec![rule(Source::Response, "/api/v1/notice/list/")];

@@ -7,7 +7,9 @@ use std::time::Duration;
 use snapfleet_protocol::AccountId;
 use snapfleet_worker::browser::{Browser, BrowserConfig, SharedBrowser, find_chromium};
 use snapfleet_worker::capture::{CaptureRule, PathPattern, Source};
-use snapfleet_worker::pages::{AccountPlan, DriveError, LoginPlan, PagePlan, PageReport, drive_account};
+use snapfleet_worker::pages::{
+    AccountPlan, Desk, DriveError, LoginPlan, PagePlan, PageReport, drive_account,
+};
 use snapfleet_worker::session::SessionExchange;
 use snapfleet_worker::steering::Steering;
 use tokio::sync::mpsc;
@@ -81,6 +83,7 @@ impl Driven {
         let shutdown = CancellationToken::new();
         let account: AccountId = account.parse().unwrap();
         let plan = AccountPlan {
+            desk: Desk::default(),
             account,
             pages,
             login,
@@ -156,7 +159,7 @@ pub(crate) fn page(name: &str, url: String) -> PagePlan {
 
 pub(crate) fn rule(source: Source, path: &str) -> CaptureRule {
     let path = PathPattern::parse(path).unwrap();
-    CaptureRule { name: path.to_string(), source, path, status: vec![], content_type: None }
+    CaptureRule::new(path.to_string(), source, path)
 }
 
 /// The `n` of the query in a captured URL.

@@ -16,6 +16,9 @@ use axum::routing::{any, get};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+#[path = "browser_odd.rs"]
+mod odd;
+
 pub(crate) const PUSHES: usize = 9;
 pub(crate) const PASSWORD: &str = "pässword 1!";
 
@@ -72,6 +75,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/login", get(|| async { Html(LOGIN) }).post(log_in))
         .route("/home", get(home))
         .route("/api/me", get(me))
+        .merge(odd::router())
         .with_state(shared)
 }
 

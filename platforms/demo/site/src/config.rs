@@ -2,10 +2,21 @@
 
 use std::net::SocketAddr;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use serde::Deserialize;
 
 /// Most accounts of one site: an account's place in the list is ten bits of its ids.
 pub const ACCOUNTS_MAX: usize = 1024;
+
+/// What the page shows to somebody without a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoginKind {
+    /// A form for name and password.
+    Form,
+    /// A code for the owner's phone to scan, and a field for a code by SMS.
+    Qr,
+}
 
 /// How the demo site is set up. Flags and environment are read once; tests build it by hand.
 #[derive(Clone, Parser)]
@@ -23,6 +34,12 @@ pub struct Config {
     /// The password of every account.
     #[arg(long, env = "SNAPFLEET_DEMO_PASSWORD", default_value = "demo", hide_env_values = true)]
     pub password: String,
+    /// What the page shows to somebody without a session; `?login=` on the page's URL overrules it.
+    #[arg(long, value_enum, default_value_t = LoginKind::Form)]
+    pub login: LoginKind,
+    /// How long a code to scan is worth something, in seconds.
+    #[arg(long, default_value_t = 120)]
+    pub qr_valid_s: u32,
     /// Things that happen to each account a minute, by themselves; 0 = nothing does.
     #[arg(long, default_value_t = 20.0)]
     pub events_per_minute: f64,
@@ -59,6 +76,8 @@ impl Config {
             seed,
             accounts: accounts.iter().map(|name| (*name).to_owned()).collect(),
             password: "demo".to_owned(),
+            login: LoginKind::Form,
+            qr_valid_s: 120,
             events_per_minute: 0.0,
             works: 4,
             comments: 12,

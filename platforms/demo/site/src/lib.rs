@@ -7,6 +7,7 @@
 
 mod account;
 mod body;
+mod codes;
 mod config;
 mod events;
 mod model;
@@ -24,7 +25,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{ACCOUNTS_MAX, Config};
+pub use config::{ACCOUNTS_MAX, Config, LoginKind};
 pub use events::EventKind;
 pub use sessions::Login;
 pub use site::{PushAnswer, Site};

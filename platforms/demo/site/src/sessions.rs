@@ -24,6 +24,8 @@ pub struct Login {
     pub open: bool,
     /// Requests that carried it.
     pub requests: u64,
+    /// Documents that were served with it: how often the page was loaded, whatever it fetched by itself.
+    pub pages: u64,
     /// What the page named as its device (it keeps that in the local storage).
     pub devices: BTreeSet<String>,
     /// What the page named as its tab (it keeps that in the session storage).
@@ -55,6 +57,7 @@ impl Sessions {
             session: token[..ID_CHARS].to_owned(),
             open: true,
             requests: 0,
+            pages: 0,
             devices: BTreeSet::new(),
             tabs: BTreeSet::new(),
         });
@@ -74,6 +77,14 @@ impl Sessions {
             }
         }
         Some(login.account.clone())
+    }
+
+    /// Notes that a document is served to an open session.
+    pub(crate) fn page_served(&mut self, token: &str) {
+        let number = self.open.get(token).map(|number| number - self.forgotten);
+        if let Some(login) = number.and_then(|number| self.logins.get_mut(number)) {
+            login.pages += 1;
+        }
     }
 
     /// Ends the sessions of an account, or the one of them that is named; returns how many.

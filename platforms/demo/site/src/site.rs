@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
+use crate::codes::{Codes, Confirmation};
 use crate::config::Config;
 use crate::events::EventKind;
 use crate::seed::seeded;
@@ -35,6 +36,7 @@ struct Inner {
     config: Config,
     accounts: BTreeMap<String, Mutex<Account>>,
     sessions: Mutex<Sessions>,
+    codes: Mutex<Codes>,
     paused: AtomicBool,
 }
 
@@ -64,10 +66,12 @@ impl Site {
             (name.clone(), Mutex::new(Account::new(data)))
         });
         let accounts = accounts.collect();
+        let codes = Codes::new(Duration::from_secs(u64::from(config.qr_valid_s)));
         Ok(Self(Arc::new(Inner {
             config,
             accounts,
             sessions: Mutex::default(),
+            codes: Mutex::new(codes),
             paused: AtomicBool::new(false),
         })))
     }
@@ -167,6 +171,59 @@ impl Site {
     /// The account of a session, if it is still open, which a request carried from a device and a tab.
     pub(crate) fn session(&self, token: &str, device: Option<&str>, tab: Option<&str>) -> Option<String> {
         locked(&self.0.sessions).seen(token, device, tab)
+    }
+
+    /// Notes that the creator page is served to the session with this token.
+    pub(crate) fn page_served(&self, token: &str) {
+        locked(&self.0.sessions).page_served(token);
+    }
+
+    /// Notes that a login page is served.
+    pub(crate) fn login_page_served(&self) {
+        locked(&self.0.codes).page_served();
+    }
+
+    /// A new code to scan for a visitor; those that it was shown before are worth nothing from now on.
+    pub(crate) fn show_code(&self, visitor: &str) -> String {
+        locked(&self.0.codes).show(visitor)
+    }
+
+    /// What has become of a code to scan; the token of a new session once it was confirmed.
+    pub(crate) fn redeem_code(&self, token: &str) -> Confirmation {
+        let confirmation = locked(&self.0.codes).redeem(token);
+        match confirmation {
+            Confirmation::By(account) => Confirmation::By(locked(&self.0.sessions).log_in(&account)),
+            other => other,
+        }
+    }
+
+    /// Opens a session for a code that was sent by SMS. `None` when it is not the last one of any account.
+    pub(crate) fn verify(&self, code: &str) -> Option<String> {
+        let account = locked(&self.0.codes).verify(code)?;
+        Some(locked(&self.0.sessions).log_in(&account))
+    }
+
+    /// The phone of `account`'s owner scans a code: the one named, or the one that was shown last. Returns its token,
+    /// or why it is worth nothing; `None`: no such account.
+    #[must_use]
+    pub fn scan(&self, account: &str, token: Option<&str>) -> Option<Result<String, &'static str>> {
+        self.0.accounts.get(account)?;
+        Some(locked(&self.0.codes).scan(account, token))
+    }
+
+    /// Sends `account`'s owner a code by SMS, and returns it. `None`: no such account.
+    #[must_use]
+    pub fn send_sms(&self, account: &str) -> Option<String> {
+        self.0.accounts.get(account)?;
+        Some(locked(&self.0.codes).send(account))
+    }
+
+    /// What is known of the login page: how often it was served to anybody (who asks for it has no account yet), the
+    /// code to scan that was shown last, and the codes sent to `account`. `None`: no such account.
+    #[must_use]
+    pub fn login_page(&self, account: &str) -> Option<Value> {
+        self.0.accounts.get(account)?;
+        Some(locked(&self.0.codes).to_json(account))
     }
 
     /// Ends every push channel.

@@ -2,6 +2,7 @@
 
 mod api;
 mod control;
+mod login;
 mod page;
 mod push;
 
@@ -22,9 +23,13 @@ pub fn router(site: Site) -> Router {
     Router::new()
         .route("/", get(page::home))
         .route("/creator/inbox", get(page::inbox))
-        .route("/creator/login", post(page::log_in))
+        .route("/creator/login", post(login::log_in))
+        .route("/creator/qr.svg", get(login::code))
+        .route("/creator/qr/state", get(login::code_state))
+        .route("/creator/verify", post(login::verify))
         .route("/creator/logout", post(page::log_out))
         .route("/creator/app.js", get(page::script))
+        .route("/creator/qr.js", get(page::code_script))
         .route("/creator/app.css", get(page::style))
         .route("/creator/sw.js", get(page::service_worker))
         .route("/api/v1/creator/item/list/", get(api::works))
@@ -42,16 +47,22 @@ pub fn router(site: Site) -> Router {
         .route("/control/{account}/push", post(control::push))
         .route("/control/{account}/expire", post(control::expire))
         .route("/control/{account}/logins", get(control::logins))
+        .route("/control/{account}/scan", post(control::scan))
+        .route("/control/{account}/sms", post(control::sms))
+        .route("/control/{account}/login-page", get(control::login_page))
         .with_state(site)
 }
 
 /// The account whose open session the request's cookie names.
 fn account_of(site: &Site, headers: &HeaderMap) -> Option<String> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let token = cookies
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == SESSION_COOKIE).then_some(value))?;
+    let token = cookie(headers, SESSION_COOKIE)?;
     let named = |name| headers.get(name).and_then(|value| value.to_str().ok());
     site.session(token, named(DEVICE_HEADER), named(TAB_HEADER))
+}
+
+/// The value of the request's cookie with this name.
+fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find_map(|(name, value)| (name == wanted).then_some(value))
 }

@@ -5,6 +5,8 @@
 
 #[path = "site/client.rs"]
 mod client;
+#[path = "site/login.rs"]
+mod login;
 
 use std::collections::BTreeMap;
 

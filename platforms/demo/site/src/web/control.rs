@@ -1,4 +1,5 @@
-//! What tests and people drive the site with: pushes by hand, pause, expiry, and the truth. Asks for no login.
+//! What tests and people drive the site with: pushes by hand, pause, expiry, the owner's phone, and the truth. Asks
+//! for no login.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -56,6 +57,38 @@ pub(super) async fn expire(
 pub(super) async fn logins(site: State<Site>, Path(account): Path<String>) -> Response {
     match site.logins(&account) {
         Some(logins) => Json(json!({ "logins": logins })).into_response(),
+        None => unknown(&account),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Scanning {
+    /// The code's token; the one that was shown last where it is left out.
+    token: Option<String>,
+}
+
+pub(super) async fn scan(
+    site: State<Site>,
+    Path(account): Path<String>,
+    scanning: Query<Scanning>,
+) -> Response {
+    match site.scan(&account, scanning.token.as_deref()) {
+        Some(Ok(token)) => Json(json!({ "token": token })).into_response(),
+        Some(Err(error)) => (StatusCode::CONFLICT, Json(json!({ "error": error }))).into_response(),
+        None => unknown(&account),
+    }
+}
+
+pub(super) async fn sms(site: State<Site>, Path(account): Path<String>) -> Response {
+    match site.send_sms(&account) {
+        Some(code) => Json(json!({ "code": code })).into_response(),
+        None => unknown(&account),
+    }
+}
+
+pub(super) async fn login_page(site: State<Site>, Path(account): Path<String>) -> Response {
+    match site.login_page(&account) {
+        Some(told) => Json(told).into_response(),
         None => unknown(&account),
     }
 }

@@ -1,18 +1,19 @@
-//! The creator page, its login form at the same URL, and its static files, embedded in the program.
+//! The creator page and its static files, embedded in the program. Who has no session is shown the login page at the
+//! same URL.
 
-use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{AppendHeaders, Html, IntoResponse, Redirect, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::{SESSION_COOKIE, account_of};
+use super::{SESSION_COOKIE, account_of, cookie, login};
+use crate::LoginKind;
 use crate::model::OWNER;
 use crate::site::Site;
 
 const INBOX_HTML: &str = include_str!("../../assets/inbox.html");
-const LOGIN_HTML: &str = include_str!("../../assets/login.html");
 const SCRIPT: &str = include_str!("../../assets/app.js");
+const CODE_SCRIPT: &str = include_str!("../../assets/qr.js");
 const STYLE: &str = include_str!("../../assets/app.css");
 const SERVICE_WORKER: &str = include_str!("../../assets/sw.js");
 
@@ -20,12 +21,7 @@ const SERVICE_WORKER: &str = include_str!("../../assets/sw.js");
 pub(super) struct Asked {
     poll_s: Option<u32>,
     error: Option<String>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Login {
-    username: String,
-    password: String,
+    login: Option<LoginKind>,
 }
 
 pub(super) async fn home() -> Redirect {
@@ -35,29 +31,14 @@ pub(super) async fn home() -> Redirect {
 pub(super) async fn inbox(site: State<Site>, headers: HeaderMap, asked: Query<Asked>) -> Response {
     let owner = account_of(&site, &headers)
         .and_then(|account| site.with(&account, |account| account.data.users[OWNER].nickname.clone()));
-    let page = match owner {
-        Some(owner) => {
-            let poll_s = asked.poll_s.unwrap_or(site.config().poll_s).max(1);
-            INBOX_HTML.replace("{{owner}}", &escaped(&owner)).replace("{{poll_s}}", &poll_s.to_string())
-        }
-        None => LOGIN_HTML.replace("{{error}}", if asked.error.is_some() { "账号或密码错误" } else { "" }),
+    let Some(owner) = owner else {
+        let kind = asked.login.unwrap_or(site.config().login);
+        return login::page(&site, kind, asked.error.is_some(), &headers);
     };
+    site.page_served(cookie(&headers, SESSION_COOKIE).unwrap_or_default());
+    let poll_s = asked.poll_s.unwrap_or(site.config().poll_s).max(1);
+    let page = INBOX_HTML.replace("{{owner}}", &escaped(&owner)).replace("{{poll_s}}", &poll_s.to_string());
     ([(header::CACHE_CONTROL, "no-store")], Html(page)).into_response()
-}
-
-pub(super) async fn log_in(site: State<Site>, login: Form<Login>) -> Response {
-    match site.log_in(&login.username, &login.password) {
-        Some(token) => {
-            // The session ends with the browser; that somebody was here once is remembered for a year.
-            let cookies = [
-                format!("{SESSION_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax"),
-                "demo_known=1; Path=/; Max-Age=31536000; SameSite=Lax".to_owned(),
-            ];
-            let cookies = AppendHeaders(cookies.map(|cookie| (header::SET_COOKIE, cookie)));
-            (cookies, Redirect::to("/creator/inbox")).into_response()
-        }
-        None => Redirect::to("/creator/inbox?error=1").into_response(),
-    }
 }
 
 pub(super) async fn log_out(site: State<Site>, headers: HeaderMap) -> Response {
@@ -68,6 +49,10 @@ pub(super) async fn log_out(site: State<Site>, headers: HeaderMap) -> Response {
 
 pub(super) async fn script() -> Response {
     file("text/javascript; charset=utf-8", SCRIPT)
+}
+
+pub(super) async fn code_script() -> Response {
+    file("text/javascript; charset=utf-8", CODE_SCRIPT)
 }
 
 pub(super) async fn style() -> Response {

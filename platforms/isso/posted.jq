@@ -1,0 +1,4 @@
+# POST /new?uri=<thread>: the comment as it was stored.
+include "isso";
+
+comment($request.query.uri; direction($account.settings))
