@@ -216,3 +216,6 @@ find_cargo_deny() {
 }
 
 find_shellcheck() { has shellcheck || apt_install shellcheck; }
+
+# The screen for tests that open windows.
+find_xvfb() { has Xvfb || apt_install xvfb; }

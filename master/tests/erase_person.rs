@@ -60,6 +60,7 @@ fn message(name: &str, conversation: &str, sender: &str, text: &str, at: i64) ->
     Record::DirectMessage(DirectMessage {
         sender_id: Some(id(sender)),
         text: Some(text.to_owned()),
+        raw: Some(format!("{{\"card\":\"{text}\"}}")),
         sent_at: time(at),
         ..DirectMessage::new(id(name), id(conversation), direction)
     })

@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use served::{Served, filled, inbox};
-use snapfleet_protocol::{Comment, Content, Notification};
+use snapfleet_protocol::{Comment, Content, DirectMessage, Metrics, Notification};
 use snapfleet_testkit::sample;
 
 fn ids(items: &[Value]) -> Vec<&str> {
@@ -63,10 +63,13 @@ async fn turning_pages_shows_everything_exactly_once_in_both_orders() {
 async fn a_record_has_the_names_that_were_promised() {
     let mut served = Served::start();
     let mut snapshot = sample::snapshot(&sample::account("demo.a"), 1, 1);
-    snapshot.contents = vec![Content { deleted: true, ..sample::content(1) }];
+    let mut metrics = Metrics::default();
+    metrics.insert("completion_rate".to_owned(), 0.41).unwrap();
+    snapshot.contents = vec![Content { deleted: true, metrics, ..sample::content(1) }];
     snapshot.comments = vec![Comment { parent_id: Some(sample::id("c0")), ..sample::comment(1, 1, "hi") }];
     snapshot.conversations = vec![sample::conversation(1)];
-    snapshot.direct_messages = vec![sample::direct_message(1, 1, "hello")];
+    let raw = Some(r#"{"aweType":9999}"#.to_owned());
+    snapshot.direct_messages = vec![DirectMessage { raw, ..sample::direct_message(1, 1, "hello") }];
     snapshot.notifications = vec![Notification::new(sample::id("n1"))];
     served.apply(&snapshot).await;
     let at = sample::BASE.0 + 1;
@@ -82,14 +85,15 @@ async fn a_record_has_the_names_that_were_promised() {
         served.get("/api/v1/contents/w1?account=demo.a").await,
         json!({
             "account": "demo.a", "kind": "content", "id": "w1", "title": "work 1", "published_at": at,
-            "view_count": 1, "deleted": true, "first_seen_at": at, "updated_at": at,
+            "view_count": 1, "metrics": { "completion_rate": 0.41 }, "deleted": true, "first_seen_at": at, "updated_at": at,
         })
     );
     assert_eq!(
         served.get("/api/v1/conversations/v1/messages?account=demo.a").await["items"],
         json!([{
             "account": "demo.a", "kind": "direct_message", "id": "m1", "conversation_id": "v1",
-            "direction": "inbound", "text": "hello", "sent_at": at, "first_seen_at": at, "updated_at": at,
+            "direction": "inbound", "text": "hello", "raw": "{\"aweType\":9999}", "sent_at": at, "first_seen_at": at,
+            "updated_at": at,
         }])
     );
     assert_eq!(

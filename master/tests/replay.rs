@@ -13,8 +13,8 @@ use batches::{Contents, STREAM, batch, contents, delivery, garbage, open};
 use proptest::prelude::*;
 use snapfleet_master::store::{Batch, DataStore, Delivery, Operation, Position, StoreError, ThreadKind};
 use snapfleet_protocol::{
-    AccountId, Comment, Content, Conversation, DirectMessage, Direction, Record, RecordId, RecordKind,
-    Snapshot, SnapshotKind, UnixMs,
+    AccountId, Comment, Content, Conversation, DirectMessage, Direction, Metrics, Record, RecordId,
+    RecordKind, Snapshot, SnapshotKind, UnixMs,
 };
 use snapfleet_testkit::sample::{BASE, account, id, snapshot};
 
@@ -58,6 +58,15 @@ struct Upsert {
 }
 
 impl Upsert {
+    /// One figure of two, or none.
+    fn metrics(&self) -> Metrics {
+        let mut metrics = Metrics::default();
+        if let Some(figure) = self.time {
+            metrics.insert(format!("figure {}", figure % 2), f64::from(figure) / 4.0).unwrap();
+        }
+        metrics
+    }
+
     fn record(&self) -> Record {
         let text = self.text.map(|text| format!("text {text}"));
         let time = self.time.map(|time| UnixMs(BASE.0 + i64::from(time)));
@@ -66,6 +75,7 @@ impl Upsert {
         match self.kind {
             0 => Record::Content(Content {
                 title: text,
+                metrics: self.metrics(),
                 published_at: time,
                 deleted: self.gone,
                 ..Content::new(key)
@@ -82,6 +92,7 @@ impl Upsert {
                 ..Comment::new(key, thread, Direction::Inbound)
             }),
             _ => Record::DirectMessage(DirectMessage {
+                raw: text.clone(),
                 text,
                 sent_at: time,
                 recalled: self.gone,

@@ -370,7 +370,8 @@ function drawOpen() {
   const head = open.head || {};
   const facts = [open.account, open.kind === 'content' ? T.comments : T.messages,
     Number.isFinite(head.view_count) && T.views(head.view_count.toLocaleString()),
-    Number.isFinite(head.like_count) && T.likes(head.like_count.toLocaleString()), head.deleted && T.removed];
+    Number.isFinite(head.like_count) && T.likes(head.like_count.toLocaleString()),
+    ...Object.entries(head.metrics || {}).slice(0, 8).map(([name, figure]) => `${name} ${figure}`), head.deleted && T.removed];
   const title = titleOf({ ...open, title: head.title || head.name || row?.title });
   const line = facts.filter(Boolean).join(' · ');
   reconcile($('thread-head'), [{ key: open.key, sig: [title, line, head.url, location.hash].join('\n'), make: () => el('div', {},

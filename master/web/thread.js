@@ -63,7 +63,11 @@ function rowNode(open, row, joined, depth, orphan) {
     bubble.append('…', el('button', { class: 'cutoff', text: T.readOn, onclick: () => bubble.replaceChildren(text) }));
   }
   const kind = row.message_type;
-  if (!gone && kind && kind !== 'text') bubble.append(span('dim', `${text && ' '}[${T.kinds[kind] || kind}]`));
+  if (!gone && kind && kind !== 'text') {
+    const label = span('dim', `${text && ' '}[${T.kinds[kind] || kind}]`);
+    if (row.raw) label.title = row.raw.slice(0, 1000); // what it carries, as the platform wrote it
+    bubble.append(label);
+  }
   const media = gone ? [] : [[row.media_url, T.open], ...(row.image_urls || []).slice(0, 20).map((url, i) => [url, T.picture(i + 1)])];
   for (const [url, label] of media) { const link = outside(url, label); if (link) bubble.append(' ', link); }
   const own = row.direction === 'outbound';

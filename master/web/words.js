@@ -136,7 +136,7 @@ const ZH = {
   loginOut: (t, why) => `${t ? `自 ${t} 起` : ''}已退出登录${why ? `：${why}` : ''}。`,
   loginPending: t => `${t} 之前不会重新加载页面，查看期间会自动延长。`,
   loginCodeAlt: '要扫描的码', loginPageAlt: p => `页面“${p}”的实时图片`,
-  loggedOut: (t, why) => `${t ? `自 ${t} 起` : ''}已退出登录${why ? `（${why}）` : ''}，没有采集更新的内容。`,
+  loggedOut: (t, why) => `${t ? `自 ${t} 起` : ''}已退出登录${why ? `（${why}）` : ''}，此后没有采集新内容。`,
 };
 
 const asked = new URLSearchParams(location.search).get('lang');

@@ -1,4 +1,4 @@
 # POST /new?uri=<thread>: the comment as it was stored.
 include "isso";
 
-comment($request.query.uri; direction($account.settings))
+comment($request.query.uri; null; direction($account.settings))

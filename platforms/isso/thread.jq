@@ -18,7 +18,9 @@ $request.query.uri as $thread
        comment_count: .total_replies
      }
    else empty end),
-  (.replies[] | ., .replies[]? | comment($thread; direction($account.settings))),
+  (.replies[]
+   | comment($thread; null; direction($account.settings)),
+     (record_id as $top | .replies[]? | comment($thread; $top; direction($account.settings)))),
   (if is_whole then
-     { kind: "complete_list", of: "comment", content_id: $thread, ids: [.replies[] | ., .replies[]? | .id] }
+     { kind: "complete_list", of: "comment", content_id: $thread, ids: [.replies[] | ., .replies[]? | record_id] }
    else empty end)

@@ -280,7 +280,8 @@ async fn an_account_is_logged_in_by_hand_from_the_page() {
     let two = |desk: &Desk| desk.asked.iter().filter(|command| is_input(command)).count() == 2;
     alone.asked("text and key arrive", two).await;
     assert_eq!(alone.inputs(), [LoginInput::Text("12j4".to_owned()), LoginInput::Key(LoginKey::Enter)]);
-    field.type_str("漢").await.unwrap();
+    let typed = "document.querySelector('#login-text').value = '漢'; true";
+    evaluate(&page, typed).await.unwrap();
     page.find_element("#login-send").await.unwrap().click().await.unwrap();
     page.find_element("[data-key=backspace]").await.unwrap().click().await.unwrap();
     alone.asked("text and key arrive", two).await;
@@ -389,9 +390,11 @@ async fn picture_all(alone: &Alone, page: &Page) {
             let feature = MediaFeature { name: "prefers-color-scheme".into(), value: theme.into() };
             let media = SetEmulatedMediaParams::builder().features(vec![feature]).build();
             page.execute(media).await.unwrap();
+            page.goto("about:blank").await.unwrap(); // else it may be the same document
             page.goto(format!("{}/?lang={language}#account={ACCOUNT}", alone.url)).await.unwrap();
             wait_until(page, "there is a button", "document.querySelector('#threads-note button') !== null")
                 .await;
+            evaluate(page, "document.querySelector('#problems').open = true").await;
             screenshot(page, &format!("out-{language}-{theme}.png")).await;
             for (has_code, part) in [(true, "code"), (false, "page")] {
                 alone.desk(|desk| desk.scene.as_mut().unwrap().has_code = has_code);

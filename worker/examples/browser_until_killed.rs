@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use snapfleet_worker::browser::{BrowserConfig, SharedBrowser, find_chromium};
-use snapfleet_worker::pages::{AccountPlan, PagePlan, PageReport, drive_account};
+use snapfleet_worker::pages::{AccountPlan, Desk, PagePlan, PageReport, drive_account};
 use snapfleet_worker::session::SessionExchange;
 use snapfleet_worker::steering::Steering;
 use tokio::sync::mpsc;
@@ -21,8 +21,13 @@ async fn main() -> anyhow::Result<()> {
     config.sandbox = !rustix::process::geteuid().is_root();
     let browser = SharedBrowser::new(config).acquire().await?;
     let pid = browser.pid();
-    let blank =
-        PagePlan { name: "blank".into(), url: "data:text/html,blank".into(), refresh: None, scroll: None };
+    let blank = PagePlan {
+        name: "blank".into(),
+        url: "data:text/html,blank".into(),
+        refresh: None,
+        refresh_jitter: 0.1,
+        scroll: None,
+    };
     let (sender, mut reports) = mpsc::channel(16);
     let plan = AccountPlan {
         account: "demo.a".parse()?,
@@ -31,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
         rules: Arc::new(Vec::new()),
         session: SessionExchange::default(),
         steering: Steering::free(),
+        desk: Desk::default(),
     };
     tokio::spawn(drive_account(browser, plan, sender, CancellationToken::new()));
     while let Some(report) = reports.recv().await {

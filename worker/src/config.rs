@@ -59,7 +59,7 @@ pub enum PlatformCommand {
     /// and writes a `platform.toml` with a filter and a fixture for each address that seems to matter.
     New(NewArgs),
     /// Opens an account's pages in a browser of its own and writes what they fetch to a HAR file, without secrets.
-    Record(RecordArgs),
+    Record(Box<RecordArgs>),
     /// Prints the JSON Schema of `platform.toml`, from which editors complete it.
     Schema,
 }

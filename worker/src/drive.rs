@@ -130,7 +130,13 @@ fn page(spec: PageSpec) -> PagePlan {
         pause: scroll.pause,
         until: scroll.until,
     });
-    PagePlan { name: spec.name, url: spec.url.to_string(), refresh: spec.refresh, scroll }
+    PagePlan {
+        name: spec.name,
+        url: spec.url.to_string(),
+        refresh: spec.refresh,
+        refresh_jitter: spec.refresh_jitter,
+        scroll,
+    }
 }
 
 fn login_plan(spec: LoginSpec) -> LoginPlan {

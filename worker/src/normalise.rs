@@ -41,6 +41,10 @@ pub struct Normalised {
 
 /// What a row says.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "taken apart at once; a box would be an allocation for each record"
+)]
 pub enum Row {
     /// A record.
     Record(Normalised),

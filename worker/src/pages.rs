@@ -34,14 +34,16 @@ use login::Login;
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One tab of an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PagePlan {
     /// Its name in the platform's file.
     pub name: String,
     /// Where it goes.
     pub url: String,
-    /// Time between two loads, varied by up to a tenth; loaded only once (and after failures) if absent.
+    /// Time between two loads; loaded only once (and after failures) if absent.
     pub refresh: Option<Duration>,
+    /// How far that is varied, as a part of it.
+    pub refresh_jitter: f64,
     /// Scrolled after each load, so that it fetches more.
     pub scroll: Option<ScrollPlan>,
 }

@@ -8,7 +8,7 @@ mod redact;
 mod scribe;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,14 @@ pub async fn run(
 ) -> Result<ExitCode, Failed> {
     let lone = look_up(args, &stop).await?;
     let (plan, exported) = lone.plan().map_err(usage)?;
+    let headless = args.lone.headless || !args.lone.has_screen();
+    let by_hand = plan.login.is_some() && lone.lacks_secret();
+    if by_hand && headless && lone.sessions().is_empty() {
+        return Err(usage(anyhow::anyhow!(
+            "a secret setting of {} is not given and there is no window to log in by hand: give it with --setting, or run this at a desktop without --headless",
+            lone.account
+        )));
+    }
     let mut redactor = Redactor::new(&args.redact).map_err(usage)?;
     lone.secrets().for_each(|value| redactor.add_literal(value));
     let path = args.out.clone().unwrap_or_else(|| {
@@ -59,7 +67,6 @@ pub async fn run(
     let writer = HarWriter::create(&path, args.file_mib * 1024 * 1024)
         .with_context(|| format!("{} cannot be made: give another file with --out", path.display()))
         .map_err(usage)?;
-    let headless = args.lone.headless || !args.lone.has_screen();
     let browser = match OwnBrowser::launch(&args.lone, headless).await {
         Ok(browser) => browser,
         Err(error) => {
@@ -68,6 +75,24 @@ pub async fn run(
             return Err(failed(error));
         }
     };
+    announce(args, &lone, &path, (headless, by_hand), out)?;
+    let plan = match_all(plan);
+    let sessions = lone.sessions().to_vec();
+    let recording = Recording { plan, exported, sessions, writer, redactor, minutes: args.minutes };
+    let notes = recording.run(&browser, out, &stop).await;
+    browser.close().await;
+    let notes = notes?;
+    tell(out, &summary(&notes, args, &path))?;
+    Ok(if notes.entries > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn announce(
+    args: &RecordArgs,
+    lone: &Lone,
+    path: &Path,
+    (headless, by_hand): (bool, bool),
+    out: &mut (dyn Write + Send),
+) -> Result<(), Failed> {
     let window = if headless { "a browser without a window" } else { "a browser window" };
     let until = args.minutes.map_or_else(
         || "until Ctrl-C".to_owned(),
@@ -80,17 +105,10 @@ pub async fn run(
             "a secret setting of the account is very short: wherever its letters stand, they are removed",
         )?;
     }
-    if lone.lacks_secret() {
+    if by_hand && !headless {
         tell(out, "a secret setting is not given: log in by hand, in the window")?;
     }
-    let plan = match_all(plan);
-    let sessions = lone.sessions().to_vec();
-    let recording = Recording { plan, exported, sessions, writer, redactor, minutes: args.minutes };
-    let notes = recording.run(&browser, out, &stop).await;
-    browser.close().await;
-    let notes = notes?;
-    tell(out, &summary(&notes, args, &path))?;
-    Ok(if notes.entries > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
 }
 
 async fn look_up(args: &RecordArgs, stop: &CancellationToken) -> Result<Lone, Failed> {
@@ -100,8 +118,12 @@ async fn look_up(args: &RecordArgs, stop: &CancellationToken) -> Result<Lone, Fa
         let key = args.lone.key.load().map_err(usage)?;
         return lone.with_settings(&args.settings, key.as_ref()).map_err(usage);
     }
-    let asked = "or give the account's settings with --setting, and the fleet is not asked";
-    let fleet = Fleet::connect(&args.lone, stop).await.context(asked).map_err(usage)?;
+    let or_given = |error: anyhow::Error| {
+        usage(anyhow::anyhow!(
+            "{error:#}; or give the account's settings with --setting: then the fleet is not asked"
+        ))
+    };
+    let fleet = Fleet::connect(&args.lone, stop).await.map_err(or_given)?;
     let settings = fleet.settings(&lone.account).await.map_err(usage)?;
     let kept = fleet.sessions(&lone.account).await.map_err(failed)?;
     let opened = store::open_all(&fleet.key, &lone.account, &kept);
@@ -187,7 +209,7 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-fn summary(notes: &Notes, args: &RecordArgs, path: &std::path::Path) -> String {
+fn summary(notes: &Notes, args: &RecordArgs, path: &Path) -> String {
     let Notes { entries, bytes, left_out, withheld, unreadable, .. } = notes;
     let mut text = format!("{entries} entries, {} in {}\n", size(*bytes), path.display());
     for (count, what) in [

@@ -10,6 +10,8 @@ mod capturing;
 mod conditions;
 #[path = "browser/deaths.rs"]
 mod deaths;
+#[path = "browser/driven.rs"]
+mod driven;
 #[path = "browser/indexed_db.rs"]
 mod indexed_db;
 #[path = "browser/login.rs"]

@@ -1,5 +1,7 @@
 //! `platform check`: what it finds in fixtures, writes into them, and makes of a HAR file.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "check/har.rs"]
 mod har;
 

@@ -1,5 +1,7 @@
 //! HAR files as browsers write them, cut off, broken, compressed and huge.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

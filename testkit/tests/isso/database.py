@@ -12,16 +12,23 @@ def ms(seconds):
     return None if seconds is None else int(Decimal(repr(seconds)) * 1000)
 
 
+def key(row):
+    # A number is given anew once its comment is gone, so the platform's filters add the time of writing.
+    return f"{row['id']}-{int(row['created'] * 1000)}"
+
+
 with sqlite3.connect(sys.argv[1], timeout=10) as db:
     if len(sys.argv) > 2:
         # What Isso does itself when the link in a moderator's mail is opened.
         db.execute("UPDATE comments SET mode = 1 WHERE id = ? AND mode = 2", (sys.argv[2],))
     db.row_factory = sqlite3.Row
+    rows = list(db.execute("SELECT c.*, t.uri FROM comments c JOIN threads t ON t.id = c.tid"))
+    keys = {row["id"]: key(row) for row in rows}
     comments = [
         {
-            "id": str(row["id"]),
+            "id": keys[row["id"]],
             "uri": row["uri"],
-            "parent": row["parent"] and str(row["parent"]),
+            "parent": row["parent"] and keys[row["parent"]],
             "created_ms": ms(row["created"]),
             "modified_ms": ms(row["modified"]),
             "mode": row["mode"],
@@ -30,7 +37,7 @@ with sqlite3.connect(sys.argv[1], timeout=10) as db:
             "email": row["email"],
             "likes": row["likes"],
         }
-        for row in db.execute("SELECT c.*, t.uri FROM comments c JOIN threads t ON t.id = c.tid")
+        for row in rows
     ]
     threads = [dict(row) for row in db.execute("SELECT uri, title FROM threads")]
 print(json.dumps({"comments": comments, "threads": threads}))

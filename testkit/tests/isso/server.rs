@@ -30,7 +30,7 @@ pub struct Isso {
 
 /// A comment that was written, and its writer's right to change it.
 pub struct Written {
-    pub id: i64,
+    pub number: i64,
     /// Isso's name for the writer.
     pub hash: String,
     cookie: String,
@@ -96,13 +96,13 @@ impl Isso {
     /// Writes a comment; one that waits for the moderator is let through only by [`Isso::let_through`].
     pub async fn write_moderated(&self, text: &str, author: &str, parent: Option<&Written>) -> Written {
         let email = format!("{}@example.com", author.to_lowercase());
-        let parent = parent.map(|parent| parent.id);
+        let parent = parent.map(|parent| parent.number);
         let body = json!({ "text": text, "author": author, "email": email, "parent": parent, "title": "Guest book" });
         let answer = self.send("POST", "/new?uri=%2F", 1, None, body).await;
         let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
         let comment: Value = answer.json().await.unwrap();
         let hash = comment["hash"].as_str().unwrap().to_owned();
-        Written { id: comment["id"].as_i64().unwrap(), hash, cookie }
+        Written { number: comment["id"].as_i64().unwrap(), hash, cookie }
     }
 
     /// Writes a comment that everybody sees.
@@ -113,7 +113,7 @@ impl Isso {
     }
 
     pub async fn edit(&self, written: &mut Written, text: &str, author: &str) {
-        let path = format!("/id/{}", written.id);
+        let path = format!("/id/{}", written.number);
         let body = json!({ "text": text, "author": author });
         let answer = self.send("PUT", &path, 1, Some(&written.cookie), body).await;
         written.cookie =
@@ -122,19 +122,19 @@ impl Isso {
 
     /// Whether the comment is gone from the database; one with replies stays there, marked.
     pub async fn delete(&self, written: &Written) -> bool {
-        let path = format!("/id/{}", written.id);
+        let path = format!("/id/{}", written.number);
         let answer = self.send("DELETE", &path, 1, Some(&written.cookie), Value::Null).await;
         answer.json::<Value>().await.unwrap().is_null()
     }
 
     /// A vote of a reader from the network with this number. The writer's own, 1, does not count.
     pub async fn vote(&self, vote: &str, written: &Written, from: u8) {
-        self.send("POST", &format!("/id/{}/{vote}", written.id), from, None, json!({})).await;
+        self.send("POST", &format!("/id/{}/{vote}", written.number), from, None, json!({})).await;
     }
 
     /// A moderator lets a comment through.
     pub fn let_through(&self, written: &Written) {
-        self.python(&[&written.id.to_string()]);
+        self.python(&[&written.number.to_string()]);
     }
 
     /// The rows of the database.

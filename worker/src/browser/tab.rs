@@ -156,6 +156,18 @@ impl Tab {
 
     /// Navigates and waits for the page's load event.
     pub(crate) async fn goto(&self, url: &str, limit: Duration) -> Result<(), CallError> {
+        // Going to where a tab is, with a fragment, would only scroll: nothing would be fetched.
+        if url.contains('#') {
+            let here: String = self.evaluate("ask where the tab is", "location.href".into()).await?;
+            if bare(&here) == bare(url) {
+                self.evaluate::<serde_json::Value>(
+                    "go to the page's part",
+                    format!("void history.replaceState(history.state, '', {})", serde_json::Value::from(url)),
+                )
+                .await?;
+                return self.browser.call_within("load anew", limit, self.page.reload()).await.map(drop);
+            }
+        }
         self.browser.call_within("navigate", limit, self.page.goto(url)).await.map(drop)
     }
 
@@ -219,6 +231,11 @@ impl Tab {
     pub(crate) async fn close(self) {
         close_target(&self.browser, self.page.target_id().clone()).await;
     }
+}
+
+/// An address without its fragment.
+fn bare(url: &str) -> &str {
+    url.split('#').next().unwrap_or(url)
 }
 
 async fn close_target(browser: &Browser, target: TargetId) {

@@ -26,8 +26,6 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 const TAB_FAILURES_MAX: u32 = 3;
 /// The least time between two loads, whatever the plan says.
 const REFRESH_MIN: Duration = Duration::from_secs(1);
-/// How far the time between two loads is varied.
-const REFRESH_JITTER: f64 = 0.1;
 /// Loads in a row because another page logged in, after which it is left at that.
 const RELOADS_MAX: u32 = 3;
 /// How long the session may take to be read when the account is let go.
@@ -149,12 +147,12 @@ async fn open(drive: &Drive, plan: &PagePlan, backoff: &mut Backoff) -> Result<(
 async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff) -> Result<(), Trouble> {
     let mut crashes = tab.crashes();
     let mut failures = 0;
-    let mut too_large = std::pin::pin!(over_page_limit(tab));
+    let mut too_large = std::pin::pin!(undisturbed(drive, over_page_limit(tab)));
     loop {
         let ended = tokio::select! {
             biased;
             () = crash(&mut crashes) => Err(Trouble::Page("its renderer crashed".into())),
-            bytes = undisturbed(drive, &mut too_large) => Err(Trouble::Tab(format!(
+            bytes = &mut too_large => Err(Trouble::Tab(format!(
                 "its scripts take {} MiB of memory, more than they may; it gets a new tab", bytes >> 20
             ))),
             ended = visit(drive, plan, tab) => ended,
@@ -197,32 +195,30 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
     scroll_logged_in(drive, plan, tab, &mut unscrolled).await?;
     let due = plan.refresh.map(|refresh| {
         Instant::now()
-            + refresh.max(REFRESH_MIN).mul_f64(1.0 + REFRESH_JITTER * (2.0 * fastrand::f64() - 1.0))
+            + refresh.max(REFRESH_MIN).mul_f64(1.0 + plan.refresh_jitter * (2.0 * fastrand::f64() - 1.0))
     });
+    let mut look_at = Instant::now() + LOOK_INTERVAL;
     loop {
-        let look_at = Instant::now() + LOOK_INTERVAL;
+        // Whoever logs in by hand must not have the page taken away: a code would be another one each time.
+        let pending = is_pending(drive).await;
+        let due = due.filter(|_| !pending);
         let woken = tokio::select! {
             () = tokio::time::sleep_until(due.map_or(look_at, |due| due.min(look_at))) => Woken::Look,
             () = asked.refresh() => Woken::Refresh,
             ask = ask(drive, plan) => Woken::Ask(ask),
         };
-        let pending = match &drive.login {
-            Some(login) => login.is_pending().await,
-            None => false,
-        };
         match woken {
             Woken::Ask(ask) => {
-                let counter =
-                    Counter { login: drive.login.as_ref(), steering: &drive.steering, tab, page: &plan.name };
-                if !counter.serve(ask).await? {
+                // A picture that is asked for every second must not put off the look at whether it is logged in.
+                if !serve(drive, plan, tab, ask).await? && Instant::now() < look_at {
                     continue;
                 }
             }
-            // Whoever logs in by hand must not have the page taken away: a code would be another one each time.
             Woken::Refresh if !pending => return Ok(()),
-            Woken::Look if !pending && due.is_some_and(|due| due <= Instant::now()) => return Ok(()),
+            Woken::Look if due.is_some_and(|due| due <= Instant::now()) => return Ok(()),
             Woken::Refresh | Woken::Look => {}
         }
+        look_at = Instant::now() + LOOK_INTERVAL;
         let Some(login) = &drive.login else {
             tab.evaluate::<bool>("ask whether the page lives", "true".into()).await?;
             continue;
@@ -258,16 +254,23 @@ async fn scroll_logged_in(
     let Some(scroll_plan) = plan.scroll.as_ref().filter(|_| logged_in && *unscrolled) else {
         return Ok(());
     };
-    let scrolled = scroll::scroll(tab, scroll_plan, &drive.steering, drive.reporter.account(), &plan.name);
-    tokio::select! {
-        scrolled = scrolled => {
-            scrolled?;
-            *unscrolled = false;
-        }
-        // A session that ends meanwhile is noticed as soon as on a page that stands.
-        gone = marker_gone(drive, tab) => gone?,
+    let account = drive.reporter.account();
+    let mut scrolled = std::pin::pin!(scroll::scroll(tab, scroll_plan, &drive.steering, account, &plan.name));
+    let mut gone = std::pin::pin!(marker_gone(drive, tab));
+    loop {
+        tokio::select! {
+            scrolled = &mut scrolled => {
+                *unscrolled = false;
+                return Ok(scrolled?);
+            }
+            // A session that ends meanwhile is noticed as soon as on a page that stands.
+            gone = &mut gone => return Ok(gone?),
+            // Whoever has just logged in is told so, however much there is to scroll.
+            ask = ask(drive, plan) => {
+                serve(drive, plan, tab, ask).await?;
+            }
+        };
     }
-    Ok(())
 }
 
 /// Waits until the page does not show any more that it is logged in.
@@ -278,6 +281,19 @@ async fn marker_gone(drive: &Drive, tab: &Tab) -> Result<(), CallError> {
         if !login.is_in(tab).await? {
             return Ok(());
         }
+    }
+}
+
+/// Serves at the login desk; tells whether something was done on the page.
+async fn serve(drive: &Drive, plan: &PagePlan, tab: &Tab, ask: LoginAsk) -> Result<bool, CallError> {
+    let counter = Counter { login: drive.login.as_ref(), steering: &drive.steering, tab, page: &plan.name };
+    counter.serve(ask).await
+}
+
+async fn is_pending(drive: &Drive) -> bool {
+    match &drive.login {
+        Some(login) => login.is_pending().await,
+        None => false,
     }
 }
 

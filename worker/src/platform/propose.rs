@@ -24,7 +24,7 @@ use crate::record::Redactor;
 const CHOSEN_MAX: usize = 24;
 /// The most addresses that are shown, and fields of each array.
 const SHOWN_MAX: usize = 60;
-const FIELDS_SHOWN_MAX: usize = 12;
+const FIELDS_SHOWN_MAX: usize = 24;
 /// It is told how far the reading is after so many entries.
 const TELL_EVERY: usize = 1_000;
 

@@ -46,6 +46,7 @@ fn is_well_before(earlier: UnixMs, later: UnixMs) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use snapfleet_protocol::RecordKind;
     use snapfleet_testkit::sample;
 
@@ -146,6 +147,58 @@ mod tests {
         let other = CompleteList { content_id: sample::id("w2"), ..list(&[]) };
         for at in [10, 20, 30] {
             assert!(window.observe_complete(&other, second(at)).is_empty());
+        }
+    }
+
+    /// A comment's life, in seconds: written, told of by a push so long after that, and deleted.
+    fn life() -> impl Strategy<Value = (i64, Option<i64>, Option<i64>)> {
+        let deleted = proptest::option::of(0..60_i64);
+        (5..20_i64, proptest::option::of(0..4_i64), deleted).prop_map(|(from, push, lasts)| {
+            (from, push.map(|push| from + push), lasts.map(|lasts| from + lasts))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_comment_that_lives_is_marked_whatever_comes_first(
+            lives in proptest::collection::vec(life(), 1..5),
+            lists in proptest::collection::vec((0..40_i64, 0..10_i64), 0..16),
+            late in proptest::collection::vec(0..6_i64, 32),
+        ) {
+            // Each list holds what lived when it was made, is answered later, and is mapped later still, out of order.
+            let mut told: Vec<(i64, i64, Option<Vec<u64>>, u64)> = Vec::new();
+            for (number, (_, push, _)) in (0_u64..).zip(&lives) {
+                told.extend(push.map(|at| (at + late[told.len()], at, None, number)));
+            }
+            for (made, takes) in lists {
+                let lived = |(from, _, until): &(i64, Option<i64>, Option<i64>)| {
+                    *from <= made && until.is_none_or(|until| made < until)
+                };
+                let held = (0_u64..).zip(&lives).filter(|(_, life)| lived(life)).map(|(number, _)| number);
+                let at = made + takes;
+                told.push((at + late[told.len()], at, Some(held.collect()), 0));
+            }
+            told.sort();
+            let mut window = Window::default();
+            for (_, at, held, number) in told {
+                match held {
+                    None => {
+                        window.observe(comment(number), second(at));
+                    }
+                    Some(held) => {
+                        for number in &held {
+                            window.observe(comment(*number), second(at));
+                        }
+                        gone(&mut window, &held, at);
+                    }
+                }
+            }
+            for (number, (_, _, deleted)) in (0_u64..).zip(&lives) {
+                let mut marked = sample::comment(1, number, "text");
+                marked.deleted = true;
+                let is_marked = window.full().0.contains(&Record::Comment(marked));
+                prop_assert!(!is_marked || deleted.is_some(), "comment {number}");
+            }
         }
     }
 

@@ -209,7 +209,8 @@ async fn a_page_is_scrolled_to_its_end_and_loaded_again() {
     let plan = PagePlan {
         refresh: Some(Duration::from_secs(1)),
         scroll: Some(scroll),
-        ..page("scroll", site.url("/page/scroll"))
+        // With a fragment, as sites have it whose parts are named there.
+        ..page("scroll", site.url("/page/scroll#/inbox"))
     };
     let mut driven = browser.drive("demo.a", vec![plan], vec![rule(Source::Response, "/api/item")]).await;
     let mut order = Vec::new();

@@ -1,11 +1,13 @@
-//! The page-state scripts, run by the worker in a real Chromium: what they read, and what they leave in the page.
+//! The page-state scripts and the login's markers, used by the worker in a real Chromium: what the scripts read, and what
+//! they leave in the page.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use snapfleet_protocol::Record;
 use snapfleet_worker::capture::{CaptureRule, Captured, PageReport, PathPattern, Source};
-use snapfleet_worker::platform::{CaptureSource, Mapped, Platform};
+use snapfleet_worker::pages::LoginPlan;
+use snapfleet_worker::platform::{CaptureSource, Mapped, Platform, Settings};
 
 use crate::page::{SECRET, Site};
 use crate::rig::{Driven, TestBrowser, page};
@@ -146,5 +148,32 @@ async fn the_main_sites_notices_are_told_by_their_exact_ids() {
     let [refused] = &mapped.refused[..] else { panic!("{mapped:?}") };
     assert_eq!(refused.reason, "id is missing");
     driven.stop().await;
+    browser.shared.close().await;
+}
+
+#[tokio::test]
+async fn a_code_to_scan_is_logged_out_whatever_else_is_shown_and_the_owners_pages_are_logged_in() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let spec = douyin().login(&Settings::new()).unwrap().unwrap();
+    assert!(spec.code.is_some());
+    for (path, expected) in [("out", false), ("creator", true), ("main", true)] {
+        let plan = LoginPlan {
+            logged_in: spec.logged_in.clone(),
+            logged_out: spec.logged_out.clone(),
+            code: spec.code.clone(),
+            submit: None,
+            fill: vec![],
+        };
+        let pages = vec![page(path, site.url(&format!("/{path}")))];
+        let mut driven = Driven::start(browser.acquire().await, "douyin.shop", pages, Some(plan), vec![]);
+        let is_in = |report: &PageReport| match report {
+            PageReport::LoggedIn => Some(true),
+            PageReport::LoggedOut { .. } => Some(false),
+            PageReport::PageFailed { .. } => panic!("{path}: {report:?}"),
+            _ => None,
+        };
+        assert_eq!(driven.find("login", is_in).await, expected, "{path}");
+        driven.stop().await;
+    }
     browser.shared.close().await;
 }

@@ -155,6 +155,7 @@ const KEEPS: &str = "
 ";
 /// Something that changes twice, something that comes late, and a fetch now and then.
 const STATE: &str = "
+    location.hash = 'part';
     window.store = {n: 1, text: 'one'};
     setTimeout(() => { store.n = 2; }, 1500);
     setTimeout(() => { store.n = 3; }, 2500);

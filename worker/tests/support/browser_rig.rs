@@ -154,7 +154,7 @@ impl Driven {
 }
 
 pub(crate) fn page(name: &str, url: String) -> PagePlan {
-    PagePlan { name: name.into(), url, refresh: None, scroll: None }
+    PagePlan { name: name.into(), url, refresh: None, refresh_jitter: 0.1, scroll: None }
 }
 
 pub(crate) fn rule(source: Source, path: &str) -> CaptureRule {
