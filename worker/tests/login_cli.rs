@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure of the test rig is a failed test")]
 
 #[path = "support/lone_rig.rs"]
+#[allow(dead_code, reason = "the tests of recording use the rest of it")]
 mod rig;
 
 use std::io::{BufRead, BufReader};

@@ -55,8 +55,8 @@ async fn a_recording_maps_like_the_site_itself_and_holds_no_secret() {
     ];
     eventually(DEADLINE, "everything is recorded while it runs", async || {
         assert!(running.is_running(), "it has ended");
-        rig.site.push("shop-a", EventKind::Message);
-        rig.site.push("shop-a", EventKind::Comment);
+        rig.site.push("shop-a", EventKind::Message).unwrap();
+        rig.site.push("shop-a", EventKind::Comment).unwrap();
         let found = entries(&har);
         let paths: BTreeSet<_> = found.iter().map(path_of).collect();
         let all = wanted.iter().all(|path| paths.contains(*path));
@@ -161,8 +161,8 @@ async fn a_full_file_ends_the_recording_and_reads() {
     let pushing = async {
         loop {
             for _ in 0..50 {
-                rig.site.push("shop-a", EventKind::Message);
-                rig.site.push("shop-a", EventKind::NewConversation);
+                rig.site.push("shop-a", EventKind::Message).unwrap();
+                rig.site.push("shop-a", EventKind::NewConversation).unwrap();
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }

@@ -21,23 +21,23 @@ fn isso_command() -> PathBuf {
 }
 
 /// The running server and the page that embeds it.
-pub struct Isso {
+pub(crate) struct Isso {
     url: String,
-    pub page_url: String,
+    pub(crate) page_url: String,
     database: PathBuf,
     _processes: [Process; 2],
 }
 
 /// A comment that was written, and its writer's right to change it.
-pub struct Written {
-    pub number: i64,
+pub(crate) struct Written {
+    pub(crate) number: i64,
     /// Isso's name for the writer.
-    pub hash: String,
+    pub(crate) hash: String,
     cookie: String,
 }
 
 impl Isso {
-    pub async fn start(dir: &Path) -> Self {
+    pub(crate) async fn start(dir: &Path) -> Self {
         let (url, page_port) = (format!("http://127.0.0.1:{}", free_port()), free_port());
         let page_url = format!("http://127.0.0.1:{page_port}/");
         std::fs::create_dir_all(dir.join("page")).unwrap();
@@ -94,7 +94,12 @@ impl Isso {
     }
 
     /// Writes a comment; one that waits for the moderator is let through only by [`Isso::let_through`].
-    pub async fn write_moderated(&self, text: &str, author: &str, parent: Option<&Written>) -> Written {
+    pub(crate) async fn write_moderated(
+        &self,
+        text: &str,
+        author: &str,
+        parent: Option<&Written>,
+    ) -> Written {
         let email = format!("{}@example.com", author.to_lowercase());
         let parent = parent.map(|parent| parent.number);
         let body = json!({ "text": text, "author": author, "email": email, "parent": parent, "title": "Guest book" });
@@ -106,13 +111,13 @@ impl Isso {
     }
 
     /// Writes a comment that everybody sees.
-    pub async fn write(&self, text: &str, author: &str, parent: Option<&Written>) -> Written {
+    pub(crate) async fn write(&self, text: &str, author: &str, parent: Option<&Written>) -> Written {
         let written = self.write_moderated(text, author, parent).await;
         self.let_through(&written);
         written
     }
 
-    pub async fn edit(&self, written: &mut Written, text: &str, author: &str) {
+    pub(crate) async fn edit(&self, written: &mut Written, text: &str, author: &str) {
         let path = format!("/id/{}", written.number);
         let body = json!({ "text": text, "author": author });
         let answer = self.send("PUT", &path, 1, Some(&written.cookie), body).await;
@@ -121,24 +126,24 @@ impl Isso {
     }
 
     /// Whether the comment is gone from the database; one with replies stays there, marked.
-    pub async fn delete(&self, written: &Written) -> bool {
+    pub(crate) async fn delete(&self, written: &Written) -> bool {
         let path = format!("/id/{}", written.number);
         let answer = self.send("DELETE", &path, 1, Some(&written.cookie), Value::Null).await;
         answer.json::<Value>().await.unwrap().is_null()
     }
 
     /// A vote of a reader from the network with this number. The writer's own, 1, does not count.
-    pub async fn vote(&self, vote: &str, written: &Written, from: u8) {
+    pub(crate) async fn vote(&self, vote: &str, written: &Written, from: u8) {
         self.send("POST", &format!("/id/{}/{vote}", written.number), from, None, json!({})).await;
     }
 
     /// A moderator lets a comment through.
-    pub fn let_through(&self, written: &Written) {
+    pub(crate) fn let_through(&self, written: &Written) {
         self.python(&[&written.number.to_string()]);
     }
 
     /// The rows of the database.
-    pub fn rows(&self) -> Value {
+    pub(crate) fn rows(&self) -> Value {
         self.python(&[])
     }
 

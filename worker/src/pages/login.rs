@@ -60,8 +60,10 @@ struct View {
 pub(super) enum Standing {
     /// Logged in, and the page is as it was loaded.
     In,
-    /// Logged in since the page was loaded: it may show something else now.
+    /// Logged in on this page since it was loaded: it may show something else now.
     JustIn,
+    /// Another page logged in since this one was loaded, and it still shows the form.
+    Elsewhere,
     /// Logged out, and nothing to be done about it now.
     Out,
     /// Neither marker appeared.
@@ -232,8 +234,7 @@ impl Login {
     ) -> Result<Standing, LoginError> {
         let mut state = self.state.lock().await;
         if state.logins != logins_before_load {
-            // Another page logged in since this one was loaded.
-            return Ok(Standing::JustIn);
+            return Ok(Standing::Elsewhere);
         }
         if self.restored && state.known.is_none() {
             // A page may show its form for a moment before its script knows better.

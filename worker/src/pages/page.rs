@@ -224,6 +224,9 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
             continue;
         };
         let standing = login.look(tab, &drive.reporter, logins).await?;
+        if standing == Standing::Elsewhere {
+            return Ok(());
+        }
         if standing == Standing::JustIn {
             logins = login.logins().await;
             if !shows(tab, plan).await? {
@@ -326,6 +329,7 @@ async fn load_logged_in(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(u6
         load(drive, plan, tab).await?;
         match login.settle(tab, &drive.reporter, logins).await? {
             Standing::In | Standing::Out => break,
+            Standing::Elsewhere => {}
             Standing::Unclear => {
                 drive.failed(plan, "neither login marker appeared".into()).await?;
                 return Ok((logins, false));

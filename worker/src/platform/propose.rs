@@ -16,6 +16,7 @@ use snapfleet_protocol::PlatformName;
 
 use self::folder::{Rule, rows_of, shown_path};
 use self::gather::{Gathered, SourceKind, gather};
+use self::shape::Place;
 use crate::commands::{Failed, failed, usage};
 use crate::config::NewArgs;
 use crate::record::Redactor;
@@ -177,13 +178,25 @@ fn show_rule(rule: &Rule<'_>, title: &str, out: &mut (dyn Write + Send)) -> std:
             guess.by.join(", ")
         )?;
     }
-    for table in rule.group.shape.tables() {
+    let tables = rule.group.shape.tables();
+    for table in &tables {
         writeln!(out, "  {}  {}", shown_path(table.path), rows_of(table.rows))?;
-        let leaves = table.fields.iter().filter(|(_, place)| place.sample.is_some() && place.rows.is_none());
-        for (path, place) in leaves.take(FIELDS_SHOWN_MAX) {
-            let sample = place.sample.as_deref().unwrap_or_default();
-            writeln!(out, "    {path}  ({})  {sample}", place.type_names())?;
-        }
+        show_fields(table.fields.iter().copied(), out)?;
+    }
+    if tables.is_empty() {
+        show_fields(rule.group.shape.top(), out)?;
+    }
+    Ok(())
+}
+
+fn show_fields<'g>(
+    fields: impl Iterator<Item = (&'g str, &'g Place)>,
+    out: &mut (dyn Write + Send),
+) -> std::io::Result<()> {
+    let leaves = fields.filter(|(_, place)| place.sample.is_some() && place.rows.is_none());
+    for (path, place) in leaves.take(FIELDS_SHOWN_MAX) {
+        let sample = place.sample.as_deref().unwrap_or_default();
+        writeln!(out, "    {path}  ({})  {sample}", place.type_names())?;
     }
     Ok(())
 }

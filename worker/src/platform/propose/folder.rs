@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::gather::{Address, Example, Group, SourceKind};
+use super::gather::{Address, Example, Group, SourceKind, is_variable};
 use super::guess::{Guess, guess, source_of};
 use super::shape::{Place, Table};
 use crate::record::indented;
@@ -204,14 +204,7 @@ fn value_of(
         if !needs(kind, field) {
             return (None, String::new());
         }
-        let asked = example.and_then(|example| url::Url::parse(&example.request.url).ok());
-        let keys: Vec<_> =
-            asked.iter().flat_map(url::Url::query_pairs).map(|(key, _)| key.into_owned()).collect();
-        let hint = if keys.is_empty() {
-            String::new()
-        } else {
-            format!(", or of $request.query: {}", keys.join(", "))
-        };
+        let hint = example.map_or_else(String::new, |example| elsewhere(&example.request.url));
         return (Some("null".to_owned()), format!(" # TODO: needed: a field of the row{hint}"));
     };
     let path = if path.contains('|') { format!("({path})") } else { path.to_owned() };
@@ -226,6 +219,19 @@ fn value_of(
         path
     };
     (Some(value), String::new())
+}
+
+/// Where in the address an id may stand that the rows do not have.
+fn elsewhere(url: &str) -> String {
+    let Ok(url) = url::Url::parse(url) else { return String::new() };
+    let segments = url.path().split('/').enumerate().filter(|(_, segment)| is_variable(segment));
+    let mut places: Vec<_> =
+        segments.map(|(at, _)| format!("of the path: ($request.path | split(\"/\")[{at}])")).collect();
+    let keys: Vec<_> = url.query_pairs().map(|(key, _)| key.into_owned()).collect();
+    if !keys.is_empty() {
+        places.push(format!("of $request.query: {}", keys.join(", ")));
+    }
+    places.iter().map(|place| format!(", or {place}")).collect()
 }
 
 /// Whether a row of this kind is refused without this id.
