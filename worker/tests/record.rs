@@ -71,6 +71,7 @@ async fn a_recording_maps_like_the_site_itself_and_holds_no_secret() {
         "{said}"
     );
 
+    assert_eq!(rig.logins().len(), 1, "a page logged in although another had");
     let text = std::fs::read_to_string(&har).unwrap();
     let seen = rig.seen.lock().unwrap().clone();
     assert!(!seen.is_empty(), "no session was seen");
