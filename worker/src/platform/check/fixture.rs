@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use snapfleet_protocol::UnixMs;
@@ -21,11 +21,16 @@ struct FixtureText<'t> {
     request: Request,
     account: AccountView,
     now_ms: i64,
-    #[serde(borrow)]
+    /// `null` is a body, too.
+    #[serde(borrow, default, deserialize_with = "there")]
     body: Option<&'t RawValue>,
     body_file: Option<String>,
     #[serde(borrow)]
     expected: Option<&'t RawValue>,
+}
+
+fn there<'t, D: Deserializer<'t>>(value: D) -> Result<Option<&'t RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
 }
 
 /// What a fixture says that its body gives.
