@@ -79,13 +79,18 @@
     return typeof value === 'number' || typeof value === 'string' ? value : undefined;
   };
   const plain = (value, depth = 0) => {
-    if (typeof value === 'string') return value.slice(0, TEXT_MAX);
+    if (typeof value === 'string') return inner(value, depth);
     if (value === null || typeof value === 'number' || typeof value === 'boolean') return value;
     if (typeof value !== 'object' || depth > 5) return undefined;
     if (Array.isArray(value)) return value.slice(0, 50).map((each) => plain(each, depth + 1));
     const copy = {};
     for (const key of Object.keys(value).slice(0, PROPS_MAX)) if (!SECRET.test(key)) copy[key] = plain(value[key], depth + 1);
     return copy;
+  };
+  // JSON in a text can name a secret as well; what only looks like it is what somebody wrote.
+  const inner = (value, depth) => {
+    if (!SECRET_KEY.test(value)) return value.slice(0, TEXT_MAX);
+    try { return JSON.stringify(plain(JSON.parse(value), depth + 1)); } catch { return value.slice(0, TEXT_MAX); }
   };
   const content = (value) => {
     if (typeof value !== 'string') return plain(value);

@@ -21,10 +21,34 @@ def picture:
   else null
   end;
 
-# Each element of an array through f; of null, none. An element that f cannot read becomes a row that is refused, so
-# that the others go on; f's complaint is left out, since it quotes what somebody wrote.
+# An address as a whole one: seen from $base, which is one, as a browser would. Null where there is none.
+#   "/a.png" | absolute("https://h/x/y") -> "https://h/a.png"        .avatar | absolute($request.url)
+def absolute($base):
+  def without_dots: split("/")
+    | reduce .[1:][] as $part ([""]; if $part == ".." then .[:([length - 1, 1] | max)] elif $part == "." then . else . + [$part] end)
+    | join("/") | if startswith("/") then . else "/" + . end;
+  if . == null or . == "" then null
+  elif test("^[A-Za-z][A-Za-z0-9+.-]*:") then .
+  else . as $to
+    | [$base | strings | capture("^(?<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?<host>[^/?#]*)(?<path>[^?#]*)(?<query>[?]?[^#]*)")][0] as $at
+    | if $at == null then $to
+      else ({ ws: "http", wss: "https" } | .[$at.scheme] // $at.scheme) as $scheme
+        | ($to | capture("^(?<path>[^?#]*)(?<rest>.*)$"; "s")) as $parts
+        | if $to | startswith("//") then $scheme + ":" + $to
+          else $scheme + "://" + $at.host
+            + if $to | startswith("/") then ($parts.path | without_dots) + $parts.rest
+              elif $to | startswith("?") then $at.path + $to
+              elif $to | startswith("#") then $at.path + $at.query + $to
+              else ($at.path | sub("[^/]*$"; "") | if . == "" then "/" else . end) + $parts.path | without_dots + $parts.rest
+              end
+          end
+      end
+  end;
+
+# Each element of an array through f; of null, none. An element that f fails on becomes a row that is refused, so that
+# the others go on. Why it fails is for platform check alone, and in no log: it quotes what somebody wrote.
 #   .comments | rows(comment)
-def rows(f): (. // [])[] | . as $row | try ($row | f) catch { kind: "unreadable" };
+def rows(f): (. // [])[] | . as $row | try ($row | f) catch { kind: "unreadable", why: (tostring | .[:200]) };
 
 # Whose it is, for `direction`: true is the owner's own, false somebody else's. All else is null, and the row is refused:
 # a direction is never guessed.
@@ -69,6 +93,14 @@ def without_entities:
       end)
     end;
 
-# What a reader sees of HTML: no tags, the entities as characters, no space at both ends.
-#   "<p>a &lt; b</p>\n" | html_text -> "a < b"
-def html_text: gsub("<[^>]*>"; "") | without_entities | gsub("^\\s+|\\s+$"; "");
+# What a reader sees of HTML: the entities as characters, no tags. Where a line, a paragraph, an item of a list, a quote
+# or a heading ends, a new line begins, one alone; a picture, such as an emoji, is what it is called. Null of null.
+#   "<p>a &lt; b<br>c</p>\n" | html_text -> "a < b\nc"        "<img alt=':tea:'>" | html_text -> ":tea:"
+def html_text:
+  def attribute($name): [match("\\s" + $name + "\\s*=\\s*(?:\"([^\"]*)\"|'([^']*)'|([^\\s\"'>]+))"; "i") | .captures[].string | given | values][0];
+  if . == null then null
+  else
+    gsub("<img(?<written>\\s[^>]*)>"; .written as $of | $of | attribute("alt") // attribute("title") // ""; "i")
+    | gsub("<(?:br|/p|/li|/div|/blockquote|/h[1-6])(?:[\\s/][^>]*)?>"; "\n"; "i")
+    | gsub("<[^>]*>"; "") | without_entities | gsub("[ \t\r]*\n\\s*"; "\n") | gsub("^\\s+|\\s+$"; "")
+  end;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::records::RECORD_ID_BYTES_MAX;
+
 /// The longest platform, account or instance name, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -18,6 +20,14 @@ pub enum IdError {
     Name {
         /// Which name it was meant to be.
         what: &'static str,
+        /// What was given, cut to 80 characters.
+        input: String,
+    },
+    /// No id of a record: empty, too long, or with control characters.
+    #[error(
+        "record id {input:?} is not valid: use 1 to {RECORD_ID_BYTES_MAX} bytes without control characters"
+    )]
+    Record {
         /// What was given, cut to 80 characters.
         input: String,
     },

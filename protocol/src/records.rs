@@ -34,7 +34,7 @@ impl RecordId {
     /// the text of a missing value would make one record of many.
     pub fn parse(input: &str) -> Result<Self, IdError> {
         if input.is_empty() || input.len() > RECORD_ID_BYTES_MAX || input.chars().any(char::is_control) {
-            return Err(IdError::Name { what: "record id", input: shortened(input) });
+            return Err(IdError::Record { input: shortened(input) });
         }
         if is_missing_word(input) {
             return Err(IdError::Missing { what: "record id", input: input.to_owned() });

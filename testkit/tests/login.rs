@@ -11,6 +11,8 @@ mod page;
 mod person;
 #[path = "login/typed.rs"]
 mod typed;
+#[path = "login/undisturbed.rs"]
+mod undisturbed;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

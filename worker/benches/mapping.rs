@@ -2,7 +2,7 @@
 //! with serde, and beside what only reads the JSON. Also what a body costs however small it is.
 //!
 //! `scripts/bench` runs it. Before anything is timed, both mappings have given the same records. One body is mapped at
-//! a time; the contenders take turns, so that whatever else the machine does meets all of them alike.
+//! a time, by one thread.
 
 #![allow(clippy::print_stdout, missing_docs, reason = "a benchmark prints its table")]
 
@@ -20,10 +20,10 @@ use snapfleet_protocol::Record;
 
 use self::bodies::{Case, Size};
 
-/// What one body's measurement may take, and how often each contender has its turn in it.
-const MEASURE: Duration = Duration::from_secs(6);
-const ROUNDS_MIN: usize = 15;
-const ROUNDS_MAX: usize = 2000;
+/// How long a contender runs on one body, and how often at least and at most.
+const MEASURE: Duration = Duration::from_secs(2);
+const RUNS_MIN: usize = 20;
+const RUNS_MAX: usize = 5000;
 /// The stack of the thread that each run of a filter gets.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
@@ -37,9 +37,9 @@ fn main() {
         ("demo comments", Case::read("demo", "comments", bodies::comment), hand::demo_comments),
     ];
     println!(
-        "mapping, body's bytes to records, one body at a time; MB are 10^6 bytes of JSON without spaces"
+        "mapping: a body's bytes to records, one body at a time; MB are 10^6 bytes of JSON without spaces"
     );
-    println!("MB/s, rows/s and x (the time in times of the one by hand) by the median");
+    println!("MB/s, rows/s and x, the time in times of the mapping by hand, are of the median");
     let sizes = [Size::Rows(20), Size::Bytes(1_000_000), Size::Bytes(10_000_000)];
     for (name, case, by_hand) in &cases {
         for size in sizes {
@@ -100,26 +100,18 @@ fn idle_thread() -> usize {
 }
 
 fn measure(name: &str, body: &[u8], rows: usize, contenders: &[Contender<'_>]) {
-    let mut times = vec![Vec::new(); contenders.len()];
-    let began = Instant::now();
-    while times[0].len() < ROUNDS_MIN || (began.elapsed() < MEASURE && times[0].len() < ROUNDS_MAX) {
-        for ((_, run), times) in contenders.iter().zip(&mut times) {
-            let started = Instant::now();
-            black_box(run());
-            times.push(started.elapsed());
-        }
-    }
-    times.iter_mut().for_each(|times| times.sort_unstable());
-    println!("\n{name}: {} bytes, {rows} rows, {} runs of each", body.len(), times[0].len());
+    let times: Vec<_> = contenders.iter().map(|(_, run)| timed(run)).collect();
+    println!("\n{name}: {} bytes, {rows} rows", body.len());
     println!(
-        "{:<28} {:>9} {:>9} {:>9} {:>9} {:>10} {:>7}",
-        "", "min ms", "p50 ms", "p99 ms", "MB/s", "rows/s", "x"
+        "{:<28} {:>5} {:>9} {:>9} {:>9} {:>9} {:>10} {:>7}",
+        "", "runs", "min ms", "p50 ms", "p99 ms", "MB/s", "rows/s", "x"
     );
     let by_hand = at(&times[1], 0.5);
     for ((name, _), times) in contenders.iter().zip(&times) {
         let median = at(times, 0.5);
         println!(
-            "{name:<28} {:>9.4} {:>9.4} {:>9.4} {:>9.1} {:>10.0} {:>7.2}",
+            "{name:<28} {:>5} {:>9.4} {:>9.4} {:>9.4} {:>9.1} {:>10.0} {:>7.2}",
+            times.len(),
             at(times, 0.0) * 1e3,
             median * 1e3,
             at(times, 0.99) * 1e3,
@@ -128,6 +120,20 @@ fn measure(name: &str, body: &[u8], rows: usize, contenders: &[Contender<'_>]) {
             median / by_hand,
         );
     }
+}
+
+/// The times that it took, sorted; after a run that is not counted.
+fn timed(run: &dyn Fn() -> usize) -> Vec<Duration> {
+    black_box(run());
+    let mut times = Vec::new();
+    let began = Instant::now();
+    while times.len() < RUNS_MIN || (began.elapsed() < MEASURE && times.len() < RUNS_MAX) {
+        let started = Instant::now();
+        black_box(run());
+        times.push(started.elapsed());
+    }
+    times.sort_unstable();
+    times
 }
 
 /// The time in seconds that this part of the sorted runs took at most.

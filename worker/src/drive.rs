@@ -237,7 +237,17 @@ async fn other_pages(
             None
         } else {
             match plan.on(&platform, versions.clone()) {
-                Ok(next) => return next,
+                Ok(next) => {
+                    // Whoever logs in by hand keeps the page; a version that comes meanwhile counts in place of this one.
+                    if plan.desk.undisturbed().await {
+                        tracing::info!(account.id = %plan.account.id,
+                            "the platform's changed file has waited for a login by hand to be over");
+                    }
+                    if versions.has_changed().unwrap_or(false) {
+                        continue;
+                    }
+                    return next;
+                }
                 Err(error) => Some(format!("the platform's changed file is not used: {error}")),
             }
         };

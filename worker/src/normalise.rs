@@ -25,6 +25,8 @@ pub const RAW_BYTES_MAX: usize = 4 * 1024;
 /// The longest address, in bytes. A longer one (mostly a picture inlined as `data:`) is left out and counted: half
 /// an address leads nowhere.
 pub const URL_BYTES_MAX: usize = 4096;
+/// The longest [`Refusal::detail`], in characters.
+pub const DETAIL_CHARS_MAX: usize = 200;
 /// The most addresses in a list; what is beyond is left out and counted.
 pub const LIST_LEN_MAX: usize = 200;
 
@@ -52,13 +54,29 @@ pub enum Row {
     Complete(CompleteList),
 }
 
+/// Why a row is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, naming the field; never what people wrote.
+    pub reason: String,
+    /// What the filter said as it failed on what the row is made of, at most [`DETAIL_CHARS_MAX`] characters. It quotes
+    /// what people wrote: it is shown to whoever checks the filter, and logged nowhere.
+    pub detail: Option<String>,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { reason, detail: None }
+    }
+}
+
 /// Reads one row; `now` bounds its times.
 ///
 /// # Errors
-/// The reason, naming the field, for which the row is refused.
-pub fn row(row: &str, now: UnixMs) -> Result<Row, String> {
+/// Why the row is refused.
+pub fn row(row: &str, now: UnixMs) -> Result<Row, Refusal> {
     let mut fields = Fields::read(row, now)?;
-    let kind = fields.word("kind")?.ok_or("kind is missing")?;
+    let kind = fields.word("kind")?.ok_or_else(|| "kind is missing".to_owned())?;
     let record = match kind.as_str() {
         "content" => Record::Content(content(&mut fields)?),
         "comment" => Record::Comment(comment(&mut fields)?),
@@ -70,13 +88,20 @@ pub fn row(row: &str, now: UnixMs) -> Result<Row, String> {
             fields.finish(&kind)?;
             return Ok(Row::Complete(list));
         }
-        other => return Err(format!("kind {} is not known: {KINDS}", wording::shown(other))),
+        // What `rows` of platforms/lib/snapfleet.jq makes of it.
+        "unreadable" => {
+            let detail = fields.text("why")?.map(|why| why.chars().take(DETAIL_CHARS_MAX).collect());
+            return Err(Refusal { reason: UNREADABLE.to_owned(), detail });
+        }
+        other => return Err(format!("kind {} is not known: {KINDS}", wording::shown(other)).into()),
     };
     let (unknown_times, cut) = fields.finish(&kind)?;
     Ok(Row::Record(Normalised { record, unknown_times, cut }))
 }
 
 const KINDS: &str = "use content, comment, conversation, direct_message, notification or complete_list";
+/// The reason of a row on which the filter failed.
+pub(crate) const UNREADABLE: &str = "the filter fails on this element";
 
 fn content(row: &mut Fields) -> Result<Content, String> {
     Ok(Content {
@@ -175,10 +200,10 @@ mod tests {
     const NOW: UnixMs = UnixMs(1_790_812_800_000);
 
     fn reason(text: &str) -> String {
-        row(text, NOW).unwrap_err()
+        row(text, NOW).unwrap_err().reason
     }
 
-    fn record(text: &str, now: UnixMs) -> Result<Normalised, String> {
+    fn record(text: &str, now: UnixMs) -> Result<Normalised, Refusal> {
         match row(text, now)? {
             Row::Record(normalised) => Ok(normalised),
             Row::Complete(list) => panic!("no record: {list:?}"),
@@ -203,11 +228,15 @@ mod tests {
             ("12", "row is a number, not an object"),
             ("{", "row is not readable"),
             ("{}", "kind is missing"),
+            (r#"{"kind":"unreadable"}"#, "the filter fails on this element"),
             (r#"{"kind":"works"}"#, "kind \"works\" is not known"),
             (r#"{"kind":7}"#, "kind must be a string, not a number"),
             (r#"{"kind":"content"}"#, "id is missing"),
             (r#"{"kind":"content","id":null}"#, "id is missing"),
-            (r#"{"kind":"content","id":""}"#, "id: record id \"\" is not valid"),
+            (
+                r#"{"kind":"content","id":""}"#,
+                "id: record id \"\" is not valid: use 1 to 256 bytes without control characters; write null",
+            ),
             (
                 r#"{"kind":"content","id":"undefined"}"#,
                 "id: record id \"undefined\" is the text of a missing",
@@ -258,6 +287,15 @@ mod tests {
             let reason = reason(row);
             assert!(reason.starts_with(expected), "{row}\n  got: {reason}\n  not: {expected}");
         }
+    }
+
+    #[test]
+    fn what_a_filter_says_as_it_fails_is_apart_from_the_reason_and_short() {
+        let of = |why: &str| row(&format!(r#"{{"kind":"unreadable","why":{why}}}"#), NOW).unwrap_err();
+        let long = of(&format!("\"{}\"", "好".repeat(1000)));
+        assert_eq!(long.reason, "the filter fails on this element");
+        assert_eq!(long.detail.unwrap().chars().count(), DETAIL_CHARS_MAX);
+        assert_eq!(of("null").detail, None);
     }
 
     #[test]

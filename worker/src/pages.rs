@@ -3,10 +3,12 @@
 //! Plans come in from the platform's file, reports go out. It must not know what a captured body means, nor
 //! where reports go.
 
+mod attempts;
 mod carried;
 mod desk;
 mod login;
 mod page;
+mod pending;
 mod scroll;
 mod state;
 
@@ -224,10 +226,15 @@ async fn drive_context(
             error => DriveError::NoContext { account: account.clone(), reason: error.to_string() },
         })
     })?;
+    if plan.login.is_none() {
+        // Where nobody logs in, no other session is looked for, whatever an earlier version of its platform said.
+        plan.session.note_login(true);
+    }
     // A stored session that cannot be read forbids the form only where no other one is there to be tried.
     let no_form = plan.session.problem().filter(|_| restored.is_none()).map(str::to_owned);
     let login = plan.login.clone().map(|login| {
-        Login::new(login, restored.is_some(), no_form, plan.steering.clone(), plan.session.clone())
+        let (steering, session) = (plan.steering.clone(), plan.session.clone());
+        Login::new(login, restored.is_some(), no_form, steering, session, &plan.desk)
     });
     let drive = Arc::new(Drive {
         context: Arc::new(context),
@@ -247,7 +254,7 @@ async fn drive_context(
         biased;
         () = shutdown.cancelled() => Ok(()),
         () = browser.died() => Err(End::Error(DriveError::BrowserDied)),
-        Ok(()) = offers.changed() => Err(End::SessionOffered),
+        () = offered(offers, plan) => Err(End::SessionOffered),
         () = browser.retired() => Err(End::Error(DriveError::BrowserRetired)),
         () = drive.reporter.closed() => Err(End::Error(DriveError::ReportsClosed { account: account.clone() })),
         outcome = first_end(&mut tasks, account) => Err(outcome),
@@ -257,6 +264,19 @@ async fn drive_context(
     drop(drive);
     wind_up(tasks, context, matches!(outcome, Err(End::Error(DriveError::BrowserDied))), account).await;
     outcome
+}
+
+/// Waits for a session that is worth beginning anew for: the account is still logged out, and nobody logs in by hand.
+async fn offered(offers: &mut watch::Receiver<u64>, plan: &AccountPlan) {
+    loop {
+        if offers.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        plan.desk.undisturbed().await;
+        if plan.session.is_logged_out() {
+            return;
+        }
+    }
 }
 
 async fn open_context(

@@ -41,7 +41,7 @@ pub use self::spec::{CaptureSource, CaptureSpec, FillSpec, LoginSpec, PageSpec, 
 
 use self::filter::Filter;
 use self::manifest::Manifest;
-use crate::normalise::{CompleteList, Row};
+use crate::normalise::{CompleteList, Refusal, Row};
 
 /// What is wrong with a platform's folder or with an account's settings for it: one line that names the place.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +139,8 @@ pub struct Refused {
     pub row: usize,
     /// Why: names fields, never quotes what people wrote.
     pub reason: String,
+    /// What the filter said as it failed there; it quotes what people wrote and is logged nowhere.
+    pub detail: Option<String>,
 }
 
 /// What became of one body.
@@ -275,14 +277,14 @@ impl Platform {
         let account = self.account_json(account);
         let mut row = 0;
         let outcome = filter.run(body, [&request, &account], self.limits, &mut |output| {
-            match output.and_then(|text| crate::normalise::row(text, now)) {
+            match output.map_err(Refusal::from).and_then(|text| crate::normalise::row(text, now)) {
                 Ok(Row::Complete(list)) => mapped.complete.push(list),
                 Ok(Row::Record(normalised)) => {
                     mapped.records.push(normalised.record);
                     mapped.unknown_times += normalised.unknown_times;
                     mapped.cut += normalised.cut;
                 }
-                Err(reason) => mapped.refused.push(Refused { row, reason }),
+                Err(Refusal { reason, detail }) => mapped.refused.push(Refused { row, reason, detail }),
             }
             row += 1;
         });

@@ -14,6 +14,7 @@ pub mod store;
 mod exchange;
 mod state;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +30,13 @@ pub use state::{Cookie, Entries, SessionState};
 
 use crate::steering::Steering;
 use seal::{OpenError, seal_session};
-use store::{Saved, open_all};
+use store::{Kept, Saved, open_all};
 
 /// The pauses between two tries to read or to write the bucket.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Sessions of our own that are told from those of others; more than the bucket keeps of one account.
+const OWN_MAX: usize = 8;
 /// How long the last state may take to be stored once the account is let go.
 const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -87,6 +90,8 @@ pub async fn open(task: SessionTask) -> Option<(SessionExchange, Keeper)> {
         due: None,
         epoch: None,
         last_seq: kept.last_seq,
+        looked_seq: kept.last_seq,
+        own: VecDeque::new(),
         stored_epoch: opened.epoch,
         over,
         told: false,
@@ -105,6 +110,9 @@ pub struct Keeper {
     /// The sequence of the last message that is known of the account's key, and the highest epoch of a session there.
     last_seq: u64,
     stored_epoch: u64,
+    /// Up to where what others have stored was looked at, and what we stored lately.
+    looked_seq: u64,
+    own: VecDeque<u64>,
     /// Whether nothing is stored any more; why was logged.
     over: bool,
     /// Whether a failure to store was told, and not yet its end.
@@ -172,11 +180,16 @@ impl Keeper {
             Ok(kept) => kept,
             Err(error) => return self.tell(&error),
         };
-        if kept.last_seq == self.last_seq {
-            return;
-        }
         self.last_seq = kept.last_seq;
-        let mut opened = open_all(&task.key, &task.account, &kept);
+        let looked_seq = std::mem::replace(&mut self.looked_seq, kept.last_seq);
+        // Also what we have stored on top of since: our pages were logged in then, and are not any more.
+        let sent = |sealed: &Bytes| {
+            self.due.as_ref().and_then(|due| due.sealed.as_ref()).is_some_and(|(_, ours)| ours == sealed)
+        };
+        let is_foreign =
+            |seq: &u64, sealed: &Bytes| *seq > looked_seq && !self.own.contains(seq) && !sent(sealed);
+        let versions = kept.versions.into_iter().filter(|(seq, sealed)| is_foreign(seq, sealed)).collect();
+        let mut opened = open_all(&task.key, &task.account, &Kept { versions, ..kept });
         self.stored_epoch = self.stored_epoch.max(opened.epoch);
         if let (Some(_), Some(problem)) = (&opened.newest, opened.problems.first()) {
             tracing::error!(account.id = %task.account, reason = problem, "a session stored meanwhile cannot be used");
@@ -207,6 +220,10 @@ impl Keeper {
             Ok(Saved::Stored(seq)) => {
                 tracing::debug!(account.id = %task.account, stream.seq = seq, bytes = sealed.len(), "session stored");
                 (self.last_seq, self.stored_epoch, self.told) = (seq, epoch, false);
+                self.own.push_back(seq);
+                if self.own.len() > OWN_MAX {
+                    self.own.pop_front();
+                }
             }
             Ok(Saved::Stale { epoch: stored }) => return self.stale(epoch, stored),
             Ok(Saved::OtherKey(stored)) => {

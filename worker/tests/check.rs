@@ -204,6 +204,17 @@ fn a_fixture_without_expected_gets_one() {
 }
 
 #[test]
+fn an_expected_that_is_null_is_written_where_it_stands() {
+    let text = fixture(r#"{"items": [{"id": 7123456789012345678}]}"#, "null");
+    let folder = folder(&[("null.json", &text)]);
+    assert_has(&folder.check().to_string(), &["it expects nothing yet"]);
+    assert!(folder.accept().is_ok());
+    let accepted = folder.read("fixtures/null.json");
+    assert_eq!(accepted.matches("\"expected\"").count(), 1, "{accepted}");
+    assert!(folder.check().is_ok(), "{accepted}");
+}
+
+#[test]
 fn an_error_is_accepted_only_where_one_was_expected() {
     let broken = r#"{"items": [{"id": 1}, 5]}"#;
     let folder = folder(&[

@@ -15,7 +15,7 @@ const NOW: UnixMs = UnixMs(1_790_812_800_000);
 const LATEST: i64 = NOW.0 + 24 * 60 * 60 * 1000;
 
 fn read(text: &str) -> Result<Record, String> {
-    match row(text, NOW)? {
+    match row(text, NOW).map_err(|refusal| refusal.reason)? {
         Row::Record(normalised) => Ok(normalised.record),
         Row::Complete(list) => panic!("no record: {list:?}"),
     }

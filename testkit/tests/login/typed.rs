@@ -68,7 +68,7 @@ async fn type_codes(system: &System) -> String {
 }
 
 /// What `snapfleet-worker login` stores, from a login that this test makes by itself.
-async fn pick_up(system: &System) {
+pub(crate) async fn store_another(system: &System) {
     let broker = as_worker(system).await;
     let (key, id) = (fleet_key(), AccountId::parse(ACCOUNT).unwrap());
     let state = log_in_elsewhere(system).await;
@@ -77,6 +77,10 @@ async fn pick_up(system: &System) {
     let sealed = seal_session(&key, &id, epoch, &state).unwrap();
     let saved = save(&broker, &key, &id, epoch, &sealed, kept.last_seq).await.unwrap();
     assert!(matches!(saved, Saved::Stored(_)), "{saved:?}");
+}
+
+async fn pick_up(system: &System) {
+    store_another(system).await;
     let stored = Instant::now();
     let sessions = logins(system).await;
     eventually(PICKED_UP_WITHIN, "the holder goes on with it", async || {

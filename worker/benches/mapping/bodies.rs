@@ -1,6 +1,6 @@
 //! Bodies to map: a platform's fixture whose rows are repeated and varied until the body is as large as wanted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -44,14 +44,10 @@ const TEXTS: [&str; 6] = [
     "求链接",
 ];
 
-fn platforms() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../platforms")
-}
-
 impl Case {
     /// Reads `platforms/<platform>/fixtures/<fixture>.json`.
     pub(crate) fn read(platform: &str, fixture: &str, vary: fn(&mut Value, usize)) -> Self {
-        let dir = platforms().join(platform);
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../platforms").join(platform);
         let text =
             std::fs::read_to_string(dir.join(format!("fixtures/{fixture}.json"))).expect("the fixture");
         let fixture: Fixture = serde_json::from_str(&text).expect("a fixture with its body in it");

@@ -22,6 +22,8 @@ const ELEMENT_PX: f64 = 360.0;
 const SCALE_MAX: f64 = 4.0;
 /// A larger element is no code to scan.
 const ELEMENT_PX_MAX: f64 = 2_000.0;
+/// How long one picture may take: with both formats of both parts, well below what its asker waits.
+const PICTURE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// A picture of a tab.
 pub(crate) struct Picture {
@@ -49,7 +51,8 @@ struct Window {
 }
 
 impl Tab {
-    /// What the window shows, in at most `bytes_max` before base64; `None` where even a JPEG is larger.
+    /// What the window shows, in at most `bytes_max` before base64; `None` where even a JPEG is larger, or
+    /// the page paints nothing in time.
     pub(crate) async fn picture(&self, bytes_max: usize) -> Result<Option<Picture>, CallError> {
         let script = "({ width: innerWidth, height: innerHeight })".to_owned();
         let window: Window = self.evaluate("measure the window", script).await?;
@@ -105,13 +108,22 @@ impl Tab {
             if let Some(clip) = clip.clone() {
                 params = params.clip(clip).capture_beyond_viewport(true);
             }
-            let shot = self.call("picture the page", self.page().execute(params.build())).await?;
+            let call = self.page().execute(params.build());
+            let shot = match self.browser().call_within("picture the page", PICTURE_TIMEOUT, call).await {
+                // Of a document that is replaced meanwhile it never answers; the next one asks the one that came.
+                Err(CallError::Timeout { .. }) => {
+                    tracing::debug!(media_type, "a page is not pictured in time");
+                    continue;
+                }
+                shot => shot?,
+            };
             let base64: String = shot.result.data.into();
             if base64.len() <= base64_max {
                 let (width, height) = (width.round() as u32, height.round() as u32);
                 return Ok(Some(Picture { width, height, media_type, base64 }));
             }
         }
+        // None is small enough, or the page paints nothing: it can be used all the same.
         Ok(None)
     }
 

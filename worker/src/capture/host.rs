@@ -49,13 +49,16 @@ impl HostPattern {
         if text.len() > HOST_BYTES_MAX {
             return Err(HostError::TooLong(text.len()));
         }
-        let is_address = text.starts_with('[');
-        let wrong = text.chars().find(|letter| match letter {
+        // An address of IPv6 stands in brackets, and nothing behind them.
+        let address_end = text.find(']').filter(|_| text.starts_with('['));
+        let wrong = text.char_indices().find(|(at, letter)| match letter {
+            '[' => *at > 0 || address_end.is_none(),
+            ':' | ']' => address_end.is_none_or(|end| *at > end),
+            _ if address_end.is_some_and(|end| *at > end) => true,
             '*' | '.' | '-' | '_' => false,
-            '[' | ']' | ':' => !is_address,
             letter => !letter.is_ascii_alphanumeric(),
         });
-        if let Some(found) = wrong {
+        if let Some((_, found)) = wrong {
             let remedy = if found.is_ascii() {
                 "write the host alone, without scheme, port or path"
             } else {
@@ -152,6 +155,9 @@ mod tests {
             ("https://a.example", "without scheme"),
             ("a.example:443", "without scheme"),
             ("a.example/x", "\"a.example/x\""),
+            ("[::1]:443", "without scheme, port"),
+            ("[::1", "'['"),
+            ("::1", "':'"),
             ("bücher.example", "xn--"),
             ("a b", "' '"),
         ] {

@@ -104,6 +104,21 @@ pub enum PageReport {
     },
 }
 
+impl PageReport {
+    /// Whether it tells of something captured, or that could not be.
+    fn is_of_capture(&self) -> bool {
+        match self {
+            Self::Captured(_)
+            | Self::CaptureFailed { .. }
+            | Self::FailedAgain { .. }
+            | Self::Unchanged { .. } => true,
+            Self::LoggedIn | Self::LoggedOut { .. } | Self::PageLoaded { .. } | Self::PageFailed { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// The consumer of the reports is gone.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("nobody takes the reports of the pages any more")]
@@ -132,8 +147,14 @@ impl Reporter {
         self.sender.closed().await;
     }
 
-    /// Hands one report over. One that is not taken in time is logged, counted, and told of with the next that is.
+    /// Hands one report over. A capture that is not taken in time is logged, counted, and told of with the next that is;
+    /// what is told on each change alone is waited for: it would not be told again.
     pub(crate) async fn send(&self, report: PageReport) -> Result<(), ReportsClosed> {
+        if !report.is_of_capture() {
+            self.sender.send(report).await.map_err(|_| ReportsClosed)?;
+            self.tell_lost();
+            return Ok(());
+        }
         match self.sender.send_timeout(report, self.wait).await {
             Ok(()) => {
                 self.tell_lost();
@@ -175,14 +196,16 @@ mod tests {
         tokio::time::pause();
         let (sender, mut receiver) = mpsc::channel(2);
         let reporter = Reporter::new("demo.a".parse().unwrap(), sender);
+        let capture = || PageReport::FailedAgain { rule: 7 };
+        let is_capture = |report| matches!(report, Some(PageReport::FailedAgain { rule: 7 }));
         for _ in 0..4 {
-            reporter.send(PageReport::LoggedIn).await.unwrap();
+            reporter.send(capture()).await.unwrap();
         }
         for _ in 0..2 {
-            assert!(matches!(receiver.recv().await, Some(PageReport::LoggedIn)));
+            assert!(is_capture(receiver.recv().await));
         }
-        reporter.send(PageReport::LoggedIn).await.unwrap();
-        assert!(matches!(receiver.recv().await, Some(PageReport::LoggedIn)));
+        reporter.send(capture()).await.unwrap();
+        assert!(is_capture(receiver.recv().await));
         match receiver.recv().await {
             Some(PageReport::CaptureFailed { rule: None, reason, .. }) => {
                 assert!(reason.starts_with("2 reports"), "{reason}");
@@ -190,6 +213,22 @@ mod tests {
             other => panic!("{other:?}"),
         }
         drop(receiver);
+        assert!(reporter.send(capture()).await.is_err());
         assert!(reporter.send(PageReport::LoggedIn).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_an_account_is_logged_out_is_told_however_slow_the_consumer_is() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let reporter = Reporter::new("demo.a".parse().unwrap(), sender);
+        reporter.send(PageReport::FailedAgain { rule: 0 }).await.unwrap();
+        let slow = async {
+            tokio::time::sleep(REPORT_WAIT * 10).await;
+            (receiver.recv().await, receiver.recv().await)
+        };
+        let told = PageReport::LoggedOut { reason: "its session has ended".into() };
+        let (sent, (_, second)) = tokio::join!(reporter.send(told), slow);
+        sent.unwrap();
+        assert!(matches!(second, Some(PageReport::LoggedOut { .. })), "{second:?}");
     }
 }

@@ -82,7 +82,11 @@ pub(super) fn take(matcher: &mut Matcher, clock: &Clock, signal: Signal) -> Opti
         }
         Signal::Response(event) => {
             let request = event.request_id.clone();
-            let (response, at_ms) = (&event.response, wall_ms(&event.timestamp));
+            let (response, began_ms) = (&event.response, wall_ms(&event.timestamp));
+            // What the browser kept is as old as the answer was then: it must not pass for what the site says now.
+            // The time is in milliseconds, whatever its type says.
+            let kept = response.response_time.as_ref().filter(|_| response.from_disk_cache == Some(true));
+            let at_ms = kept.map_or(began_ms, |time| began_ms.min(*time.inner() as i64));
             let headers = response.headers.inner();
             let head = Head {
                 url: &response.url,

@@ -92,7 +92,7 @@ mod tests {
                 "complete_list has no",
             ),
         ] {
-            let reason = row(&text, NOW).unwrap_err();
+            let reason = row(&text, NOW).unwrap_err().reason;
             assert!(reason.starts_with(expected), "got: {reason}\n  not: {expected}");
         }
     }

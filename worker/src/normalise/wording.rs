@@ -28,18 +28,48 @@ pub(crate) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> O
     (distance <= 1 + word.chars().count() / 4).then_some(found)
 }
 
-/// How many letters to insert, delete or change to make `a` into `b`.
+/// How many letters to insert, delete, change or swap with the next one to make `a` into `b`.
 fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let change = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_mistyped_is_known_again_and_another_is_not() {
+        let known = ["name", "url", "refresh_s", "refresh_jitter", "scroll"];
+        for (word, expected) in [
+            ("ulr", Some("url")),
+            ("ur", Some("url")),
+            ("nmae", Some("name")),
+            ("Name", Some("name")),
+            ("refersh_s", Some("refresh_s")),
+            ("scrol", Some("scroll")),
+            ("", None),
+            ("title", None),
+            ("zzz", None),
+        ] {
+            assert_eq!(nearest(word, known.into_iter()), expected, "{word}");
+        }
+        assert_eq!(
+            (edits("", "abc"), edits("abc", ""), edits("ab", "ba"), edits("kitten", "sitting")),
+            (3, 3, 1, 3)
+        );
+    }
 }

@@ -9,7 +9,9 @@ use snapfleet_protocol::login::LOGIN_PICTURE_BYTES_MAX;
 use snapfleet_protocol::{CommandAnswer, LoginInput, LoginKey, LoginPart, LoginPicture, LoginScene};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::attempts::Attempts;
 use super::login::Login;
+use super::pending::Pending;
 use crate::browser::{CallError, Picture, Tab};
 use crate::steering::Steering;
 
@@ -41,7 +43,11 @@ pub(crate) struct Bell(mpsc::Sender<LoginAsk>);
 
 /// The pages' side. Clones share it; the default is one at which nobody ever asks.
 #[derive(Debug, Clone)]
-pub struct Desk(Arc<Mutex<mpsc::Receiver<LoginAsk>>>);
+pub struct Desk {
+    asks: Arc<Mutex<mpsc::Receiver<LoginAsk>>>,
+    pending: Pending,
+    attempts: Attempts,
+}
 
 impl Default for Desk {
     fn default() -> Self {
@@ -52,7 +58,8 @@ impl Default for Desk {
 /// Both sides.
 pub(crate) fn desk() -> (Bell, Desk) {
     let (bell, asks) = mpsc::channel(WAITING_MAX);
-    (Bell(bell), Desk(Arc::new(Mutex::new(asks))))
+    let asks = Arc::new(Mutex::new(asks));
+    (Bell(bell), Desk { asks, pending: Pending::default(), attempts: Attempts::default() })
 }
 
 impl Bell {
@@ -75,7 +82,7 @@ impl Bell {
 impl Desk {
     /// The next question that somebody still waits for; never, where nobody can ask any more.
     pub(super) async fn next(&self) -> LoginAsk {
-        let mut asks = self.0.lock().await;
+        let mut asks = self.asks.lock().await;
         loop {
             match asks.recv().await {
                 Some(ask) if ask.answer.is_closed() => {}
@@ -83,6 +90,24 @@ impl Desk {
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// What became of the attempts to fill in the login form.
+    pub(super) fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// Whether somebody is logging in by hand.
+    pub(super) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// Waits until nobody is logging in by hand: what is done to the pages then takes nobody's page away. Tells whether
+    /// there was somebody.
+    pub(crate) async fn undisturbed(&self) -> bool {
+        let waits = self.pending.until().is_some();
+        self.pending.over().await;
+        waits
     }
 }
 
@@ -125,7 +150,7 @@ impl Counter<'_> {
     async fn answer(&self, login: &Login, wish: &LoginWish) -> Result<CommandAnswer, CallError> {
         let mut part = LoginPart::Page;
         match wish {
-            LoginWish::End => login.leave().await,
+            LoginWish::End => login.pending().leave(),
             LoginWish::View(wanted) => {
                 part = *wanted;
                 login.pend().await;

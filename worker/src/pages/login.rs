@@ -1,18 +1,20 @@
 //! Whether an account is logged in, seen by the markers of its platform, and its login form filled in if it is not.
 //!
 //! The pages of an account share one session, so they share this: one attempt at a time, whichever page it is on.
-//! A refused login is tried [`ATTEMPTS_MAX`] times, then not for [`COOL_DOWN`]: platforms lock accounts.
+//! A refused login is tried [`ATTEMPTS_MAX`] times, then not for an hour ([`Attempts`]): platforms lock accounts.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use snapfleet_protocol::login::LOGIN_PENDING_MS;
 use snapfleet_protocol::{LoginScene, UnixMs};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::LoginPlan;
+use super::attempts::Attempts;
+use super::desk::Desk;
+use super::pending::Pending;
 use crate::browser::{CallError, Tab};
 use crate::capture::{PageReport, Reporter, ReportsClosed};
 use crate::roster::now;
@@ -23,8 +25,6 @@ use crate::steering::Steering;
 pub(super) const ATTEMPTS_MAX: u32 = 3;
 /// The pause after the first refused attempt; it doubles.
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
-/// How long no further attempt is made after the last one.
-pub(super) const COOL_DOWN: Duration = Duration::from_secs(60 * 60);
 /// How long after a load one of the markers may take to appear.
 const MARKER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long after a click on the submit button the page may take to say that it is logged in.
@@ -32,8 +32,6 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A new document that still shows the form for this long has refused the login.
 const REFUSED_AFTER: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(100);
-/// How often a page that waits for a login by hand looks whether it has ended.
-const PENDING_POLL: Duration = Duration::from_millis(500);
 
 /// What the markers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -94,6 +92,9 @@ pub(super) struct Login {
     steering: Steering,
     /// Told whether the account is logged in: while it is not, another session is looked for.
     session: SessionExchange,
+    /// Whether somebody is logging in by hand: then nothing may disturb them.
+    pending: Pending,
+    attempts: Attempts,
     state: Mutex<State>,
 }
 
@@ -103,17 +104,8 @@ struct State {
     /// Since when, and why it is logged out.
     since: Option<UnixMs>,
     reason: Option<String>,
-    /// Somebody is logging in by hand, and nothing may disturb them before this.
-    pending: Option<(Instant, UnixMs)>,
     /// Counts logins, so that a page loaded before one knows that it is out of date.
     logins: u64,
-    no_attempt_before: Option<Instant>,
-}
-
-impl State {
-    fn is_pending(&self) -> bool {
-        self.pending.is_some_and(|(until, _)| Instant::now() < until)
-    }
 }
 
 impl Login {
@@ -123,35 +115,25 @@ impl Login {
         no_form: Option<String>,
         steering: Steering,
         session: SessionExchange,
+        desk: &Desk,
     ) -> Self {
-        Self { plan, restored, no_form, steering, session, state: Mutex::default() }
+        let (pending, attempts) = (desk.pending().clone(), desk.attempts().clone());
+        // Of a page that is gone.
+        pending.end();
+        attempts.on(&plan);
+        Self { plan, restored, no_form, steering, session, pending, attempts, state: Mutex::default() }
     }
 
     /// Somebody looks at the login page or types into it: for a while nothing loads, scrolls or fills it in.
     pub(super) async fn pend(&self) {
-        let mut state = self.state.lock().await;
-        if state.known == Some(false) {
-            let until = UnixMs(now().0.saturating_add(LOGIN_PENDING_MS));
-            let wait = Duration::from_millis(LOGIN_PENDING_MS.unsigned_abs());
-            state.pending = Some((Instant::now() + wait, until));
+        if self.state.lock().await.known == Some(false) {
+            self.pending.renew();
         }
-    }
-
-    /// Nobody is logging in by hand any more.
-    pub(super) async fn leave(&self) {
-        self.state.lock().await.pending = None;
     }
 
     /// Whether somebody is logging in by hand.
-    pub(super) async fn is_pending(&self) -> bool {
-        self.state.lock().await.is_pending()
-    }
-
-    /// Waits until nobody is.
-    pub(super) async fn undisturbed(&self) {
-        while self.is_pending().await {
-            tokio::time::sleep(PENDING_POLL).await;
-        }
+    pub(super) fn pending(&self) -> &Pending {
+        &self.pending
     }
 
     /// CSS of the code to scan.
@@ -167,7 +149,7 @@ impl Login {
             since: state.since,
             reason: state.reason.clone(),
             page: page.to_owned(),
-            pending_until: state.pending.filter(|_| state.is_pending()).map(|(_, until)| until),
+            pending_until: self.pending.until(),
             has_code: false,
             picture: None,
         }
@@ -236,13 +218,16 @@ impl Login {
         if state.logins != logins_before_load {
             return Ok(Standing::Elsewhere);
         }
-        if self.restored && state.known.is_none() {
+        let restored = self.restored && state.known.is_none();
+        if restored || state.known == Some(true) {
             // A page may show its form for a moment before its script knows better.
             tokio::time::sleep(REFUSED_AFTER).await;
             if self.is_in(tab).await? {
                 self.note_in(&mut state, reporter).await?;
                 return Ok(Standing::In);
             }
+        }
+        if restored {
             return Err(LoginError::SessionRefused);
         }
         if state.known == Some(true) {
@@ -264,21 +249,27 @@ impl Login {
                 return Ok(Standing::Out);
             }
         };
-        if state.is_pending() {
+        if self.pending.until().is_some() {
             if state.known != Some(false) {
                 self.note_out(&mut state, reporter, "somebody is logging in by hand").await?;
             }
             return Ok(Standing::Out);
         }
-        if state.no_attempt_before.is_some_and(|until| Instant::now() < until) {
+        if let Some(reason) = self.attempts.why_not() {
+            if state.known != Some(false) || state.reason.as_ref() != Some(&reason) {
+                self.note_out(&mut state, reporter, &reason).await?;
+            }
             return Ok(Standing::Out);
         }
         let mut reason = String::new();
         for attempt in 1..=ATTEMPTS_MAX {
             self.steering.may_drive().await;
             match self.attempt(tab, &submit).await {
-                Ok(()) => {
+                Ok(filled) => {
                     state.logins += 1;
+                    if filled {
+                        self.attempts.succeeded();
+                    }
                     self.note_in(&mut state, reporter).await?;
                     return Ok(Standing::JustIn);
                 }
@@ -290,16 +281,17 @@ impl Login {
                 tokio::time::sleep(ATTEMPT_PAUSE * 2_u32.pow(attempt - 1)).await;
             }
         }
-        state.no_attempt_before = Some(Instant::now() + COOL_DOWN);
         let reason = format!("{ATTEMPTS_MAX} login attempts failed, the last one because {reason}");
+        self.attempts.refused(&reason);
         self.note_out(&mut state, reporter, &reason).await?;
         Ok(Standing::Out)
     }
 
-    async fn attempt(&self, tab: &Tab, submit: &str) -> Result<(), Refusal> {
+    /// Fills the form in; tells whether it had to be.
+    async fn attempt(&self, tab: &Tab, submit: &str) -> Result<bool, Refusal> {
         let before = self.view(tab).await?;
         if before.marker == Marker::In {
-            return Ok(());
+            return Ok(false);
         }
         for (selector, value) in &self.plan.fill {
             tab.fill(selector, value).await?;
@@ -317,7 +309,7 @@ impl Login {
             };
             let replaced = (view.document - before.document).abs() > f64::EPSILON;
             match view.marker {
-                Marker::In => return Ok(()),
+                Marker::In => return Ok(true),
                 Marker::Out if replaced && view.ready => {
                     let since = *refused_at.get_or_insert_with(Instant::now);
                     if since.elapsed() >= REFUSED_AFTER {
@@ -356,7 +348,7 @@ impl Login {
     }
 
     async fn note_in(&self, state: &mut State, reporter: &Reporter) -> Result<(), ReportsClosed> {
-        state.no_attempt_before = None;
+        self.attempts.forgive();
         let before = state.known.replace(true);
         if before == Some(true) {
             return Ok(());
@@ -364,7 +356,8 @@ impl Login {
         if before == Some(false) {
             state.logins += 1;
         }
-        (state.since, state.reason, state.pending) = (Some(now()), None, None);
+        (state.since, state.reason) = (Some(now()), None);
+        self.pending.end();
         self.session.note_login(true);
         tracing::info!(account.id = %reporter.account(), "account is logged in");
         reporter.send(PageReport::LoggedIn).await

@@ -157,6 +157,9 @@ async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff
             ))),
             ended = visit(drive, plan, tab) => ended,
         };
+        if ended.is_err() {
+            lost(drive, plan);
+        }
         match ended {
             Ok(()) => failures = 0,
             Err(Trouble::Page(reason)) if failures < TAB_FAILURES_MAX => {
@@ -173,7 +176,7 @@ async fn visits(drive: &Drive, plan: &PagePlan, tab: &Tab, backoff: &mut Backoff
 async fn undisturbed<T>(drive: &Drive, cause: impl Future<Output = T>) -> T {
     let caused = cause.await;
     if let Some(login) = &drive.login {
-        login.undisturbed().await;
+        login.pending().over().await;
     }
     caused
 }
@@ -200,7 +203,7 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
     let mut look_at = Instant::now() + LOOK_INTERVAL;
     loop {
         // Whoever logs in by hand must not have the page taken away: a code would be another one each time.
-        let pending = is_pending(drive).await;
+        let pending = is_pending(drive);
         let due = due.filter(|_| !pending);
         let woken = tokio::select! {
             () = tokio::time::sleep_until(due.map_or(look_at, |due| due.min(look_at))) => Woken::Look,
@@ -223,7 +226,11 @@ async fn visit(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble>
             tab.evaluate::<bool>("ask whether the page lives", "true".into()).await?;
             continue;
         };
-        let standing = login.look(tab, &drive.reporter, logins).await?;
+        let standing = match login.look(tab, &drive.reporter, logins).await {
+            // The document is being replaced, by whoever logs in on it: that is no reason to load it anew.
+            Err(LoginError::Call(CallError::Refused { .. })) if pending => continue,
+            looked => looked?,
+        };
         if standing == Standing::Elsewhere {
             return Ok(());
         }
@@ -293,10 +300,16 @@ async fn serve(drive: &Drive, plan: &PagePlan, tab: &Tab, ask: LoginAsk) -> Resu
     counter.serve(ask).await
 }
 
-async fn is_pending(drive: &Drive) -> bool {
-    match &drive.login {
-        Some(login) => login.is_pending().await,
-        None => false,
+fn is_pending(drive: &Drive) -> bool {
+    drive.login.as_ref().is_some_and(|login| login.pending().until().is_some())
+}
+
+/// Nobody can go on with what they saw of a page that is lost: it is loaded anew without waiting for them.
+fn lost(drive: &Drive, plan: &PagePlan) {
+    if let (Some(login), Some((page, _))) = (&drive.login, &drive.desk)
+        && *page == plan.name
+    {
+        login.pending().end();
     }
 }
 
@@ -364,9 +377,13 @@ async fn look_at_load(tab: &Tab) -> Result<Loaded, CallError> {
 }
 
 async fn load(drive: &Drive, plan: &PagePlan, tab: &Tab) -> Result<(), Trouble> {
-    drive.steering.may_drive().await;
-    if let Some(login) = &drive.login {
-        login.undisturbed().await;
+    // Both at this instant: each wait is long enough for the other to be over.
+    loop {
+        drive.steering.may_drive().await;
+        let Some(login) = drive.login.as_ref().filter(|login| login.pending().until().is_some()) else {
+            break;
+        };
+        login.pending().over().await;
     }
     let slow = match tab.goto(&plan.url, LOAD_TIMEOUT).await {
         Ok(()) => false,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use chromiumoxide::cdp::js_protocol::runtime::{EvaluateParams, TerminateExecutionParams, TimeDelta};
 use futures_util::future::join_all;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -18,6 +19,7 @@ use crate::browser::{CallError, Tab};
 use crate::capture::{
     BODY_BYTES_MAX, Budget, CaptureRule, Captured, PageReport, Reporter, ReportsClosed, Source,
 };
+use crate::roster::now;
 
 /// How long a script may hold up its page; it is ended then.
 const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,6 +110,7 @@ pub(super) async fn read(
             last: None,
             told: None,
             rest: REST_MIN,
+            began_ms: 0,
             ended: false,
             unanswered: false,
             terminated: &terminated,
@@ -135,6 +138,8 @@ struct Reader<'a> {
     /// The failure that was told last, and when.
     told: Option<(String, Instant)>,
     rest: Duration,
+    /// When the last run was begun, by the wall clock.
+    began_ms: i64,
     /// The last run was ended: it cannot say so any more in its page.
     ended: bool,
     /// The page did not answer last time. If a run is still under way then, it is the one that was ended.
@@ -191,6 +196,7 @@ impl Reader<'_> {
         params.return_by_value = Some(true);
         params.await_promise = Some(true);
         params.timeout = Some(TimeDelta::new(HOLD_TIMEOUT.as_secs_f64() * 1000.0));
+        self.began_ms = now().0;
         let call = self.tab.page().execute(params);
         let answer = match browser.call_within("read page state", CALL_TIMEOUT, call).await {
             Ok(answer) => answer.result,
@@ -210,18 +216,22 @@ impl Reader<'_> {
         if let Some(exception) = answer.exception_details {
             let thrown = exception.exception;
             let text = thrown.and_then(|thrown| thrown.description).unwrap_or(exception.text);
-            let text: String =
-                text.lines().next().unwrap_or_default().chars().take(MESSAGE_LEN_MAX).collect();
-            return Err(Trouble::Failed { url: String::new(), reason: format!("its script: {text}") });
+            let reason = threw(text.lines().next().unwrap_or_default());
+            return Err(Trouble::Failed { url: String::new(), reason });
         }
         let mut value = answer.result.value.unwrap_or_default();
         // Taken out rather than read, so that a large one is not copied.
         let text = value.as_object_mut().and_then(|run| run.remove("text"));
-        let run = serde_json::from_value(value).map(|run: Run| Run { text: as_text(text), ..run });
-        run.map_err(|error| Trouble::Failed {
+        let failed = |reason: &dyn std::fmt::Display| Trouble::Failed {
             url: String::new(),
-            reason: format!("its script's result cannot be read: {error}"),
-        })
+            reason: format!("its script's result cannot be read: {reason}"),
+        };
+        let run: Run = serde_json::from_value(value).map_err(|error| failed(&error))?;
+        match (text, &run.outcome) {
+            (Some(Value::String(text)), _) => Ok(Run { text, ..run }),
+            (_, Outcome::Value) => Err(failed(&"the page's own JSON.stringify gives no text")),
+            _ => Ok(run),
+        }
     }
 
     /// Ends whatever holds up the page, which would lose its tab otherwise; once, whoever finds it out.
@@ -248,9 +258,7 @@ impl Reader<'_> {
             Outcome::Value if run.text.len() > BODY_BYTES_MAX => too_large(run.text.len() as f64),
             Outcome::Value => return self.value(run),
             Outcome::TooLarge(size) => too_large(size),
-            Outcome::Threw(message) => {
-                format!("its script: {}", message.chars().take(MESSAGE_LEN_MAX).collect::<String>())
-            }
+            Outcome::Threw(message) => threw(&message),
             Outcome::Late => format!("its script has not ended within {} s", RUN_TIMEOUT.as_secs()),
             Outcome::Busy => "its script has not ended since it was run before".to_owned(),
         };
@@ -259,8 +267,9 @@ impl Reader<'_> {
 
     fn value(&mut self, run: Run) -> Option<PageReport> {
         self.rest = REST_MIN;
-        // A cast of a number out of range gives the nearest one.
-        let at_ms = run.at_ms as i64;
+        // The page's clock is what the page makes of it, and a time in the future would outdate all that comes later. A
+        // cast of a number out of range gives the nearest one.
+        let at_ms = (run.at_ms as i64).max(self.began_ms).min(now().0);
         let seen = (run.url.clone(), run.origin_ms.to_bits(), xxh3_128(run.text.as_bytes()));
         if self.last.as_ref() == Some(&seen) {
             return Some(PageReport::Unchanged { rule: self.rule, at_ms });
@@ -295,11 +304,16 @@ fn too_large(size: f64) -> String {
     format!("its value of {size} bytes or characters is more than {BODY_BYTES_MAX} bytes")
 }
 
-fn as_text(value: Option<serde_json::Value>) -> String {
-    match value {
-        Some(serde_json::Value::String(text)) => text,
-        _ => String::new(),
-    }
+/// What a script threw, without what it quotes: the engine's own messages quote what could not be read.
+fn threw(message: &str) -> String {
+    let told = match message.split_once('"') {
+        Some((before, quoted)) => {
+            let after = quoted.rsplit_once('"').map_or("", |(_, after)| after);
+            format!("its script: {before}\"...\"{after}")
+        }
+        None => format!("its script: {message}"),
+    };
+    told.chars().take(MESSAGE_LEN_MAX).collect()
 }
 
 /// The script with what bounds it in the page: one run at a time, in time, measured before it is sent.

@@ -5,9 +5,9 @@
 //! exhaust or end the worker:
 //! - A body is strict JSON in UTF-8, at most [`BODY_BYTES_MAX`] and nested at most [`DEPTH_MAX`]; so is whatever
 //!   the filter reads out of a string by `fromjson`.
-//! - A run is bounded in rows, in bytes of output, in processor time and in steps (see [`budget`]), and the bound
-//!   cannot be caught by the filter's `try`. Recursion is stopped before the stack ends. A panic inside jaq ends the
-//!   run alone.
+//! - A run is bounded in rows, in bytes of output, in processor time, in steps and in how large a text or list a loop
+//!   makes (see [`budget`]), and the bound cannot be caught by the filter's `try`. Recursion is stopped before the stack
+//!   ends. A panic inside jaq ends the run alone.
 //! - A filter sees neither the environment (which holds passwords) nor the clock, and writes to no log.
 //!
 //! The gap that is left: a step is counted per turn of a loop, element of an array, binding and recursive call, so
@@ -16,6 +16,7 @@
 //! `reduce range(2000000) as $i (0; [.])`, can still overflow the stack when that value is dropped or compared, which
 //! ends the process. Neither can come from a body alone.
 
+mod basics;
 mod budget;
 mod json;
 mod source;
@@ -171,8 +172,9 @@ fn natives() -> impl Iterator<Item = Fun<Run>> {
     const WITHOUT: [&str; 7] =
         ["env", "now", "localtime", "strflocaltime", "debug_empty", "stderr_empty", "fromjson"];
     let nothing = |name| (name, Box::from([]), Native::new(|_| Box::new(std::iter::empty())));
-    let ours: [Fun<Run>; 4] = [
+    let ours: [Fun<Run>; 5] = [
         (budget::TICK, Box::from([]), Native::new(|cv| budget::tick(cv))),
+        (budget::TURN, Box::from([Bind::Fun(())]), budget::turn()),
         ("fromjson", Box::from([]), Native::new(|cv| json::from_json(cv))),
         // `debug` and `stderr` pass their input on and say nothing: it would be people's messages.
         nothing("debug_empty"),
@@ -183,7 +185,7 @@ fn natives() -> impl Iterator<Item = Fun<Run>> {
         let is_range = name == "range" && matches!(binds[..], [Bind::Var(()), Bind::Var(()), Bind::Var(())]);
         (if is_range { budget::RANGE } else { name }, binds, native)
     });
-    theirs.chain(ours)
+    theirs.chain(ours).chain(basics::natives())
 }
 
 /// Why a run ended.

@@ -4,6 +4,8 @@
 mod folder;
 mod gather;
 mod guess;
+mod kinds;
+mod merge;
 mod shape;
 
 use std::io::Write;
@@ -50,8 +52,10 @@ pub fn propose(args: &NewArgs, out: &mut (dyn Write + Send)) -> Result<ExitCode,
     let first = rules.first().map(|rule| format!("https://{}/", rule.address.host)).unwrap_or_default();
     let page = gathered.document.as_deref().unwrap_or(&first);
     let har = args.har.file_name().unwrap_or_default().to_string_lossy();
-    let mut files =
-        vec![("platform.toml".to_owned(), folder::manifest(name.as_str(), &har, page, &rules, &others))];
+    let mut files = vec![(
+        "platform.toml".to_owned(),
+        folder::manifest(name.as_str(), &har, page, &gathered.people, (&rules, &others)),
+    )];
     let now_ms = Timestamp::now().as_millisecond();
     for rule in &rules {
         files.push((format!("{}.jq", rule.name), folder::filter(rule)));

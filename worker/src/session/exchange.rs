@@ -143,6 +143,12 @@ impl SessionExchange {
         self.0.logged_out.send_replace(!logged_in);
     }
 
+    /// Whether the pages are known to be logged out.
+    #[must_use]
+    pub fn is_logged_out(&self) -> bool {
+        *self.0.logged_out.borrow()
+    }
+
     /// Why there is a newer session that cannot be used.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {

@@ -222,3 +222,23 @@ async fn a_page_is_scrolled_to_its_end_and_loaded_again() {
     driven.stop().await;
     browser.shared.close().await;
 }
+
+/// A list out of the cache was taken for a fresh one, in which newer comments were missing.
+#[tokio::test]
+async fn an_answer_out_of_the_browsers_cache_is_as_old_as_it_is() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let rules = vec![rule(Source::Response, "/api/kept"), rule(Source::Response, "/api/item")];
+    let mut driven = browser.drive("demo.a", vec![page("kept", site.url("/odd/kept"))], rules).await;
+    let mut times = Vec::new();
+    while times.len() < 3 {
+        match driven.next().await {
+            PageReport::Captured(captured) => times.push(captured.captured_at_ms),
+            PageReport::PageLoaded { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((times[1] - times[0]).abs() < 1_000, "{times:?}");
+    assert!(times[2] - times[0] >= 3_000, "{times:?}");
+    driven.stop().await;
+    browser.shared.close().await;
+}

@@ -1,10 +1,15 @@
 //! An account is logged in through its form, logged in again when its session ends, and given up when it is refused.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use snapfleet_worker::capture::Source;
-use snapfleet_worker::pages::{LoginPlan, PageReport};
+use snapfleet_worker::capture::{CaptureRule, Source};
+use snapfleet_worker::pages::{AccountPlan, Desk, LoginPlan, PageReport, drive_account};
 use snapfleet_worker::session::{SessionExchange, SessionState};
+use snapfleet_worker::steering::Steering;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::rig::{Driven, TestBrowser, page, rule};
 use crate::site::{PASSWORD, Site};
@@ -92,6 +97,64 @@ async fn a_refused_login_is_told_after_three_attempts_and_not_tried_further() {
     let rest = driven.stop().await;
     assert!(!rest.iter().any(|report| logged_in(report).is_some()));
     assert_eq!(site.shared.logins.load(Ordering::SeqCst), 3);
+    browser.shared.close().await;
+}
+
+#[tokio::test]
+async fn a_new_browser_does_not_try_again_what_was_refused() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let desk = Desk::default();
+    for round in 0..2 {
+        let (sender, reports) = mpsc::channel(64);
+        let shutdown = CancellationToken::new();
+        let plan = AccountPlan {
+            desk: desk.clone(),
+            account: "demo.ann".parse().unwrap(),
+            pages: vec![page("home", site.url("/home"))],
+            login: Some(plan("wrong")),
+            rules: Arc::default(),
+            session: SessionExchange::default(),
+            steering: Steering::free(),
+        };
+        let drive = drive_account(browser.acquire().await, plan, sender, shutdown.clone());
+        let mut driven = Driven { reports, shutdown, task: tokio::spawn(drive) };
+        let reason = driven.find("logout", logged_out).await;
+        assert!(reason.contains("3 login attempts failed"), "round {round}: {reason}");
+        driven.find("load of the login form", loaded).await;
+        driven.stop().await;
+        assert_eq!(site.shared.logins.load(Ordering::SeqCst), 3, "round {round}");
+    }
+    browser.shared.close().await;
+}
+
+#[tokio::test]
+async fn a_form_that_shows_for_a_moment_is_no_logout() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let flaps = "() => {
+        if (window.flaps) return null;
+        document.body.innerHTML = '<p id=owner></p>';
+        window.flaps = setInterval(() => {
+            document.body.innerHTML = '<form id=login></form>';
+            setTimeout(() => { document.body.innerHTML = '<p id=owner></p>'; }, 300);
+        }, 1300);
+        return null;
+    }";
+    let rule = CaptureRule { script: Some(Arc::from(flaps)), ..rule(Source::PageState, "/**") };
+    let login = LoginPlan { submit: None, fill: Vec::new(), ..plan(PASSWORD) };
+    let pages = vec![page("state", site.url("/odd/state"))];
+    let mut driven = Driven::start(browser.acquire().await, "demo.ann", pages, Some(login), vec![rule]);
+    driven.find("login", logged_in).await;
+    // Looks and forms come at every distance from each other.
+    let told = async {
+        loop {
+            if let PageReport::LoggedOut { reason } = driven.next().await {
+                return reason;
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(26), told).await;
+    assert!(told.is_err(), "{told:?}");
+    driven.stop().await;
     browser.shared.close().await;
 }
 

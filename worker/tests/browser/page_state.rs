@@ -94,24 +94,66 @@ async fn what_a_script_throws_is_told_once_and_counted_each_time() {
         script("() => { throw new TypeError('no store here'); }"),
         script("() => ({ broken"),
         script("() => BigInt(1)"),
+        // The engine's message quotes what could not be read: what people wrote.
+        script("() => JSON.parse('{\"text\": Dear Ann, \"n\": 1}')"),
         rule(Source::Response, "/api/item"),
     ];
     let mut driven = browser.drive("demo.a", vec![page("state", site.url("/odd/state"))], rules).await;
-    let (mut told, mut again, mut items) = ([const { Vec::new() }; 3], [0; 3], 0);
+    let (mut told, mut again, mut items) = ([const { Vec::new() }; 4], [0; 4], 0);
     while again.iter().any(|times| *times < 10) || items < 10 {
         match next(&mut driven, deadline).await {
             PageReport::CaptureFailed { rule: Some(rule), reason, .. } => told[rule].push(reason),
             PageReport::FailedAgain { rule } => again[rule] += 1,
-            PageReport::Captured(captured) if captured.rule == 3 => items += 1,
+            PageReport::Captured(captured) if captured.rule == 4 => items += 1,
             PageReport::PageLoaded { .. } => {}
             other => panic!("{other:?}"),
         }
     }
-    for (reasons, part) in told.iter().zip(["TypeError: no store here", "SyntaxError", "BigInt"]) {
+    let parts = ["TypeError: no store here", "SyntaxError", "BigInt", "is not valid JSON"];
+    for (reasons, part) in told.iter().zip(parts) {
         assert!(matches!(&reasons[..], [reason] if reason.contains(part)), "{reasons:?}");
+        assert!(!reasons[0].contains("Ann"), "{reasons:?}");
     }
     driven.stop().await;
     browser.shared.close().await;
+}
+
+#[tokio::test]
+async fn a_page_that_sets_its_clock_dates_nothing_into_the_future() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let rules = vec![
+        script("() => { performance.now = () => 1e15; return 'late'; }"),
+        script("() => { performance.now = () => -1e15; return 'early'; }"),
+    ];
+    let began_ms = now_ms();
+    let mut driven = browser.drive("demo.a", vec![page("state", site.url("/odd/state"))], rules).await;
+    for rule in 0..2 {
+        let at_ms = captured(&mut driven, rule).await.captured_at_ms;
+        assert!((began_ms..=now_ms()).contains(&at_ms), "rule {rule}: {at_ms}, begun at {began_ms}");
+    }
+    driven.stop().await;
+    browser.shared.close().await;
+}
+
+#[tokio::test]
+async fn a_page_that_replaces_json_is_told() {
+    let (site, browser) = (Site::start().await, TestBrowser::new());
+    let rules = vec![script("() => { JSON.stringify = () => ({ a: 1 }); return 1; }")];
+    let mut driven = browser.drive("demo.a", vec![page("state", site.url("/odd/state"))], rules).await;
+    let pick = |report: &PageReport| match report {
+        PageReport::CaptureFailed { reason, .. } => Some(reason.clone()),
+        PageReport::Captured(captured) => panic!("{captured:?}"),
+        _ => None,
+    };
+    let reason = driven.find("failure", pick).await;
+    assert!(reason.contains("JSON.stringify"), "{reason}");
+    driven.stop().await;
+    browser.shared.close().await;
+}
+
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
 }
 
 #[tokio::test]

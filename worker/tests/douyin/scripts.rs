@@ -87,7 +87,7 @@ async fn the_chat_page_tells_its_rows_and_nothing_else() {
     let mut own = message("7600000000000005002", "outbound", "text", 1_761_998_400_123);
     own["text"] = "yours".into();
     let mut unknown = message("7600000000000005008", "inbound", "other(30)", 1_761_998_520_000);
-    unknown["raw"] = r#"{"title":"a film","nested":[{"width":3}],"big":7600000000000001}"#.into();
+    unknown["raw"] = r#"{"title":"a film","nested":[{"width":3}],"text":"{\"height\":4}","said":"the \"token\": mine","big":7600000000000001}"#.into();
     let conversation = json!({"kind": "conversation", "id": ANN, "conversation_type": "private",
         "last_message_text": "yours", "last_message_at": 1_761_998_460_000_i64});
     assert_eq!(told(&mapped), [conversation, incoming, own, unknown]);

@@ -71,7 +71,54 @@ fn a_row_that_cannot_be_read_is_refused_and_quotes_nothing() {
     let mapped = map(&platform, r#"{"items": [{"id": 1}, "what somebody wrote", {"id": 3}]}"#);
     assert_eq!((mapped.records.len(), mapped.error), (2, None));
     let [refused] = mapped.refused.as_slice() else { panic!("{:?}", mapped.refused) };
-    assert!(refused.row == 1 && !refused.reason.contains("somebody"), "{refused:?}");
+    assert!(refused.row == 1 && refused.reason == "the filter fails on this element", "{refused:?}");
+    assert!(refused.detail.as_ref().is_some_and(|detail| detail.contains("somebody")), "{refused:?}");
+}
+
+#[test]
+fn the_reason_for_which_a_row_cannot_be_read_is_the_filters_own() {
+    let row = r#"{kind: "comment", id: .id, content_id: 1, direction: "inbound", text: (.text | HERE)}"#;
+    for (here, text, says) in [
+        (r#"error("boom")"#, r#""x""#, "boom"),
+        ("tonumber", r#""many""#, "many"),
+        (r#"gsub("a(?=b)"; "")"#, r#""x""#, "look"),
+        ("error", &format!("\"{}\"", "long ".repeat(1000)), "long long"),
+        ("error", "null", "null"),
+    ] {
+        let filter = format!(r#"include "snapfleet"; .items | rows({})"#, row.replace("HERE", here));
+        let platform = Platform::load(&shelf(&filter, MODULE).path).unwrap();
+        let mapped = map(&platform, &format!(r#"{{"items": [{{"id": 1, "text": {text}}}]}}"#));
+        let detail = mapped.refused[0].detail.as_deref().unwrap();
+        assert!(detail.contains(says) && detail.chars().count() <= 200, "{here}: {detail:?}");
+    }
+}
+
+#[test]
+fn addresses_are_seen_from_where_they_were_found() {
+    for (address, base, expected) in [
+        ("https://p/1", "https://h/x/y", r#""https://p/1""#),
+        ("data:image/png;base64,x", "https://h/", r#""data:image/png;base64,x""#),
+        ("//p/1", "https://h/x/y", r#""https://p/1""#),
+        ("/a/b?c#d", "https://h:8443/x/y?q=/z", r#""https://h:8443/a/b?c#d""#),
+        ("a/b", "https://h/x/y", r#""https://h/x/a/b""#),
+        ("../a/./b", "https://h/x/y/z", r#""https://h/x/a/b""#),
+        ("../../../a", "https://h/x/y", r#""https://h/a""#),
+        ("a", "https://h", r#""https://h/a""#),
+        ("?p=2", "https://h/x/y?p=1", r#""https://h/x/y?p=2""#),
+        ("#z", "https://h/x/y?p=1", r#""https://h/x/y?p=1#z""#),
+        ("/a", "wss://h/push", r#""https://h/a""#),
+        ("/a", "made up", r#""/a""#),
+        ("", "https://h/", "null"),
+    ] {
+        let found = value_of(&format!("absolute({base:?})"), &format!("{address:?}"));
+        assert_eq!(found, expected, "{address} from {base}");
+        if expected != "null" && base.starts_with("https") {
+            let url = url::Url::parse(base).unwrap().join(address).unwrap();
+            assert_eq!(found, format!("\"{url}\""), "as a browser sees {address} from {base}");
+        }
+    }
+    assert_eq!(value_of("absolute(\"https://h/\")", "null"), "null");
+    assert_eq!(value_of("absolute($request.url)", "\"/a\""), r#""https://h/a""#);
 }
 
 #[test]
@@ -106,9 +153,16 @@ fn html_becomes_the_text_that_a_reader_sees() {
         (r"x&nbsp;y &unknown; & &; &#;", r#""x y &unknown; & &; &#;""#),
         (r"<a href='x'>one</a>\n<br>two", r#""one\ntwo""#),
         ("", r#""""#),
+        (r"a<br>b<BR/>c<br />d<p>e</p><div>f</div>\n\n<div>g</div>", r#""a\nb\nc\nde\nf\ng""#),
+        (r"<h2>a</h2><ul><li>b</li> <li>c</li></ul><blockquote>d</blockquote>e", r#""a\nb\nc\nd\ne""#),
+        (r"<p>a</p><p>b</p>", r#""a\nb""#),
+        (r"<img src='x.png' title=':tea:' class='e'>", r#"":tea:""#),
+        (r#"x <img title='t' alt=\"a &amp; b\"/> y <img alt=z><img alt='' src=x>"#, r#""x a & b y z""#),
+        (r"<broken>x</preface>y", r#""xy""#),
     ] {
         assert_eq!(value_of("html_text", &format!("\"{html}\"")), expected, "{html}");
     }
+    assert_eq!(value_of("html_text", "null"), "null");
 }
 
 #[test]
@@ -136,6 +190,17 @@ fn a_file_beside_the_filter_comes_before_a_shared_one() {
     assert!(Platform::load(&folder.path).is_err());
     std::fs::write(folder.path.join("snapfleet.jq"), "def mine: 1;").unwrap();
     Platform::load(&folder.path).unwrap();
+}
+
+#[test]
+fn a_folder_on_its_own_has_the_shared_module_built_in() {
+    let files = |filter: &str| folder(GOOD, &[("comments.jq", filter)]);
+    Platform::load(&files("include \"snapfleet\"; given | empty").path).unwrap();
+    let error = Platform::load(&files("include \"snapfleets\"; .").path).unwrap_err().to_string();
+    assert!(error.contains("snapfleets.jq is neither in "), "{error}");
+    // Where there is one, it is the one.
+    let error = Platform::load(&shelf("include \"snapfleet\"; given | empty", "def mine: 1;").path);
+    assert!(error.unwrap_err().to_string().contains("given/0 is not defined"));
 }
 
 #[test]

@@ -157,6 +157,18 @@ fn a_bad_manifest_is_named_with_file_line_and_remedy() {
         ("/creator/inbox", "/{password}/inbox", 11, "url has the secret setting password"),
         ("/creator/inbox", "/{/inbox", 11, "url has {"),
         (
+            "{base_url}/creator/works",
+            "javascript:alert(1)",
+            21,
+            "url \"javascript:alert(1)\" is no address: begin",
+        ),
+        (
+            "{base_url}/creator/works",
+            "www.example.com",
+            21,
+            "url \"www.example.com\" is no address: begin it with",
+        ),
+        (
             "secret = [\"password\"]",
             "secret = [\"passwort\"]",
             7,

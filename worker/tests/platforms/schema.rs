@@ -44,6 +44,12 @@ fn the_schema_knows_what_the_reader_knows() {
     assert_eq!(rule["required"], json!(["name", "source", "filter"]));
     assert_eq!(property(&["capture", "every_ms"])["minimum"], 200);
     assert_eq!(property(&["capture", "every_ms"])["maximum"], 600_000);
+    assert_eq!(property(&["capture", "page"])["minItems"], 1);
+    let [by_network, by_response] = rule["allOf"].as_array().unwrap().as_slice() else { panic!("{rule}") };
+    assert_eq!(by_network["if"]["properties"]["source"]["enum"], json!(["page_state"]));
+    assert_eq!(by_network["then"]["required"], json!(["script"]));
+    assert_eq!(by_network["else"]["required"], json!(["path"]));
+    assert_eq!(by_response["else"]["properties"]["status"], false);
     assert_eq!(property(&["page", "scroll", "steps_max"])["maximum"], 1000);
     assert_eq!(property(&["page", "refresh_jitter"])["maximum"], 0.5);
     assert_eq!(property(&["schema"])["maximum"], 1);

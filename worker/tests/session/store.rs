@@ -221,3 +221,40 @@ async fn what_the_pages_leave_is_stored_while_the_account_is_held() {
     tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap();
     assert_eq!(rig.kept().await[0], Some((8, state("last"))));
 }
+
+#[tokio::test]
+async fn a_session_that_we_stored_on_top_of_is_offered_once_ours_has_ended() {
+    let rig = Rig::start().await;
+    let helm = helm(Some(4));
+    let (exchange, keeper) = session::open(rig.task(&rig.key, &helm)).await.unwrap();
+    let running = tokio::spawn(keeper.run());
+    let offers = exchange.offers();
+    let stored = async |name: &str| {
+        eventually(DEADLINE, "the state is stored", async || {
+            (rig.kept().await.first() == Some(&Some((4, state(name))))).then_some(())
+        })
+        .await;
+    };
+    exchange.note_login(true);
+    exchange.export(state("a"));
+    stored("a").await;
+    // Somebody logs the account in elsewhere, which the pages have not noticed yet.
+    rig.put(&rig.sealed(4, "by hand")).await;
+    exchange.export(state("b"));
+    stored("b").await;
+    exchange.note_login(false);
+    eventually(DEADLINE, "what was stored by hand is offered", async || {
+        offers.has_changed().unwrap().then_some(())
+    })
+    .await;
+    assert_eq!(*exchange.candidate().unwrap(), state("by hand"));
+    // Nothing else was stored, so nothing is offered again.
+    let again = async {
+        while *offers.borrow() < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(12), again).await.is_err());
+    drop(exchange);
+    running.await.unwrap();
+}

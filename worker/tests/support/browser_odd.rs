@@ -27,6 +27,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         // Answers a form by sending the page to the same address again.
         .route("/api/form", get(method).post(|| async { Redirect::to("/api/form") }))
         .route("/api/bad", get(bad))
+        .route("/api/kept", get(|| async { ([(header::CACHE_CONTROL, "max-age=60")], axum::Json(())) }))
 }
 
 fn moved(to: &'static str) -> Response {
@@ -82,6 +83,7 @@ async fn page(Path(name): Path<String>) -> Response {
         "places" => PLACES,
         "methods" => METHODS,
         "bad" => BAD,
+        "kept" => KEPT,
         "huge" => HUGE,
         "state" => STATE,
         "keeps" => KEEPS,
@@ -114,6 +116,15 @@ const BAD: &str = "
     (async () => {
         for (const kind of ['html', 'binary', 'no-gzip', 'cut-gzip', 'bomb', 'cut', 'short', 'fine'])
             await fetch('/api/bad?kind=' + kind).then(answer => answer.text()).catch(() => {});
+    })();
+";
+/// The second answer comes out of the browser's cache.
+const KEPT: &str = "
+    (async () => {
+        await (await fetch('/api/kept')).text();
+        await new Promise(done => setTimeout(done, 3000));
+        await (await fetch('/api/kept')).text();
+        await (await fetch('/api/item?n=end')).text();
     })();
 ";
 const HUGE: &str = "

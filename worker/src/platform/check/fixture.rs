@@ -25,7 +25,8 @@ struct FixtureText<'t> {
     #[serde(borrow, default, deserialize_with = "there")]
     body: Option<&'t RawValue>,
     body_file: Option<String>,
-    #[serde(borrow)]
+    /// `null` is nothing yet, and stands where it will be written.
+    #[serde(borrow, default, deserialize_with = "there")]
     expected: Option<&'t RawValue>,
 }
 
@@ -127,7 +128,7 @@ fn read(path: &Path) -> Result<(Loaded, Option<PathBuf>), PlatformError> {
         let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
         start..start + raw.get().len()
     });
-    let expected = fixture.expected.map(|raw| serde_json::from_str(raw.get())).transpose();
+    let expected = serde_json::from_str(fixture.expected.map_or("null", RawValue::get));
     let expected = expected.map_err(|error| {
         let before = expected_at.as_ref().map_or("", |at| &text[..at.start]);
         broken(before.matches('\n').count() + error.line(), error.to_string())

@@ -89,6 +89,10 @@ fn looks_like_json(entry: &HarEntry) -> bool {
 
 /// Host and path without user, query and fragment, which may hold secrets; of a long one the beginning.
 pub(super) fn address(url: &Url) -> String {
+    // `data:` and the like, whose path is what they hold.
+    if url.cannot_be_a_base() {
+        return format!("{}:…", url.scheme());
+    }
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     let mut address = format!("{}{port}{}", url.host_str().unwrap_or_default(), url.path());
     if let Some((end, _)) = address.char_indices().nth(ADDRESS_CHARS_MAX) {
@@ -100,7 +104,7 @@ pub(super) fn address(url: &Url) -> String {
 
 fn pattern(url: &Url) -> String {
     let address = address(url);
-    let (host, path) = address.split_once('/').unwrap_or((&address, ""));
+    let Some((host, path)) = address.split_once('/') else { return address };
     let mut pattern = host.to_owned();
     for segment in path.trim_end_matches('/').split('/') {
         pattern.push('/');
@@ -127,6 +131,8 @@ mod tests {
             ("https://h/x/0f8fad5b-d9cb-469f-a165-70867728950e", "h/x/*"),
             ("https://h/x/MS4wLjABAAAA6ZLI2wFhu9Nrh348", "h/x/*"),
             ("https://h/decade/web2", "h/decade/web2"),
+            ("data:application/json,{\"text\":\"private\"}", "data:…"),
+            ("blob:https://h/0f8fad5b-d9cb-469f-a165-70867728950e", "blob:…"),
         ] {
             assert_eq!(pattern(&Url::parse(url).unwrap()), expected);
         }

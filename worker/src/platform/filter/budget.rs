@@ -4,6 +4,7 @@
 //! work repeats: into the body of each function that calls itself and what it passes on to itself, after the source
 //! of each `reduce` and `foreach`, into each array under construction and each `as` binding, and after `range`. It
 //! passes its input on, or, when time, steps or stack are spent, ends the run by jaq's `halt`, which no `try` catches.
+//! Another built-in goes around each turn of `reduce` and `foreach`, so that memory does not grow with their number.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,18 +13,24 @@ use jaq_core::box_iter::box_once;
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::path::Part;
-use jaq_core::{Cv, Exn, ValXs};
+use jaq_core::{Cv, Exn, Native, ValXs};
 use jaq_json::Val;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Run;
+use super::{BODY_BYTES_MAX, Run};
 
 /// The built-in that takes a step. No program can spell it.
 pub(super) const TICK: &str = "!tick";
 /// jaq's own `range` of three arguments, which ours wraps.
 pub(super) const RANGE: &str = "!range";
+/// The built-in that lets go of what a turn of a loop worked on. No program can spell it.
+pub(super) const TURN: &str = "!turn";
 /// The variable that a step is bound to where it has to leave paths alone.
 const UNUSED: &str = "$!tick";
+/// The longest text that a loop goes on with, in bytes: no body is half as long.
+const TEXT_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+/// The longest list that a loop goes on with: no body has more items.
+const ITEMS_MAX: usize = BODY_BYTES_MAX / 2;
 /// Looking at the clock costs more than a step.
 const STEPS_PER_LOOK: u64 = 16;
 
@@ -39,6 +46,8 @@ pub(super) struct Budget {
 
 const TIME_SPENT: &str = "filter ran out of time: does it end? the rest of the body is not read";
 const STEPS_SPENT: &str = "filter took too many steps: does it end? the rest of the body is not read";
+const SIZE_SPENT: &str =
+    "filter makes a text or list too large: does it double? the rest of the body is not read";
 const STACK_SPENT: &str = "filter recursed too deep: the rest of the body is not read";
 
 impl Budget {
@@ -67,8 +76,21 @@ impl Budget {
         Ok(())
     }
 
-    fn step(&self) -> bool {
-        if self.spent.get().is_some() {
+    /// Ends the run where a loop's value has grown beyond what memory is there for.
+    fn fits(&self, value: &Val) -> bool {
+        let is_small = match value {
+            Val::TStr(text) | Val::BStr(text) => text.len() <= TEXT_BYTES_MAX,
+            Val::Arr(items) => items.len() <= ITEMS_MAX,
+            _ => true,
+        };
+        if !is_small {
+            self.spent.set(Some(SIZE_SPENT));
+        }
+        is_small
+    }
+
+    fn step(&self, value: &Val) -> bool {
+        if self.spent.get().is_some() || !self.fits(value) {
             return false;
         }
         let left = self.steps.get().saturating_sub(1);
@@ -99,7 +121,45 @@ fn stack_address() -> usize {
 
 /// The built-in: its input, or the end of the run.
 pub(super) fn tick<'a>(cv: Cv<'a, Run>) -> ValXs<'a, Val> {
-    box_once(if cv.0.data().budget.step() { Ok(cv.1) } else { Err(Exn::halt(0)) })
+    box_once(if cv.0.data().budget.step(&cv.1) { Ok(cv.1) } else { Err(Exn::halt(0)) })
+}
+
+/// The built-in: a turn of `reduce` or `foreach`, whose outputs are looked for one ahead. jaq keeps what a turn worked on
+/// until the loop ends, unless it knows that no output is left; a text put together from thousands of pieces was there
+/// thousands of times.
+pub(super) fn turn() -> Native<Run> {
+    Native::new(|cv| take_turn(cv))
+        .with_paths(|mut cv| {
+            let (body, context) = cv.0.pop_fun();
+            one_ahead(body.paths((context, cv.1)))
+        })
+        .with_update(|mut cv, update| {
+            let (body, context) = cv.0.pop_fun();
+            body.update((context, cv.1), update)
+        })
+}
+
+fn take_turn<'a>(mut cv: Cv<'a, Run>) -> ValXs<'a, Val> {
+    let (body, context) = cv.0.pop_fun();
+    if cv.0.data().budget.fits(&cv.1) {
+        one_ahead(body.run((context, cv.1)))
+    } else {
+        box_once(Err(Exn::halt(0)))
+    }
+}
+
+fn one_ahead<'a, T: 'a, E: 'a>(
+    mut outputs: Box<dyn Iterator<Item = Result<T, E>> + 'a>,
+) -> Box<dyn Iterator<Item = Result<T, E>> + 'a> {
+    match outputs.next() {
+        // After an error nothing more is computed.
+        Some(Ok(first)) => match outputs.next() {
+            Some(second) => Box::new([Ok(first), second].into_iter().chain(outputs)),
+            None => box_once(Ok(first)),
+        },
+        Some(error) => Box::new(std::iter::once(error).chain(outputs)),
+        None => Box::new(std::iter::empty()),
+    }
 }
 
 /// `range` of three arguments, in steps.
@@ -159,7 +219,12 @@ pub(super) fn bound(term: &mut Term<&str>) {
     each_child(term, &mut bound);
     match term {
         Term::Arr(Some(items)) => add_after(items),
-        Term::Fold(_, source, ..) => add_after(source),
+        Term::Fold(_, source, _, args) => {
+            add_after(source);
+            if let Some(update) = args.get_mut(1) {
+                *update = Term::Call(TURN, vec![std::mem::take(update)]);
+            }
+        }
         Term::BinOp(source, BinaryOp::Pipe(Some(_)), _) => add_after(source),
         _ => {}
     }

@@ -7,13 +7,16 @@ use jaq_core::load::lex::{StrPart, Tok};
 use jaq_core::load::parse::{Def, Term};
 use jaq_core::load::{Arena, File, Lexer, Loader, Modules, Parser, lex};
 
-use super::budget;
+use super::{basics, budget};
 
 /// What a filter may read beside its input.
 pub(super) const VARIABLES: [&str; 2] = ["$request", "$account"];
 /// The definition that holds the filter itself, and the program that calls it.
 const MAIN: &str = "snapfleet_main";
 const PROGRAM: &str = "snapfleet_main($request; $account)";
+/// What platforms share, for a platform whose folder lies beside no `lib`: its name for `include`, and how errors name it.
+const BUILT_IN: (&str, &str) = ("snapfleet", "snapfleet.jq (built in)");
+const BUILT_IN_TEXT: &str = include_str!("../../../../platforms/lib/snapfleet.jq");
 /// The most files of one filter.
 const FILES_MAX: usize = 64;
 /// The largest file, in bytes.
@@ -51,7 +54,8 @@ pub(super) fn load<'s>(
     let mut main = sources.main(path)?;
     budget::bound(&mut main);
     let mut defs: Vec<Def<&'s str>> = vec![budget::range_def()];
-    for def in jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()) {
+    let theirs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    for def in theirs.filter(|def| !basics::replaces(def)) {
         defs.push(def);
     }
     defs.append(&mut sources.defs);
@@ -98,7 +102,9 @@ impl<'s> Origins<'s> {
         self.error(
             name,
             match what {
-                Undefined::Filter(arity) => format!("function {name}/{arity} is not defined"),
+                Undefined::Filter(arity) => format!(
+                    "function {name}/{arity} is not defined: if it is one that platforms share, begin with include \"snapfleet\";"
+                ),
                 Undefined::Var => {
                     format!(
                         "variable {name} is not defined: beside its own, a filter has $request and $account"
@@ -153,6 +159,10 @@ impl<'s> Sources<'s, '_> {
     fn read(&mut self, path: &Path) -> Result<&'s str, String> {
         if self.origins.0.len() == FILES_MAX {
             return Err(format!("filter has more than {FILES_MAX} files"));
+        }
+        if path == Path::new(BUILT_IN.1) {
+            self.origins.0.push((path.to_owned(), BUILT_IN_TEXT));
+            return Ok(BUILT_IN_TEXT);
         }
         let size = std::fs::metadata(path).map_err(|error| format!("file cannot be read: {error}"))?.len();
         if size > FILE_BYTES_MAX {
@@ -216,7 +226,8 @@ impl<'s> Sources<'s, '_> {
         }
         let file = format!("{name}.jq");
         let found = self.search.iter().map(|folder| folder.join(&file)).find(|path| path.is_file());
-        found.ok_or_else(|| {
+        let built_in = || (name == BUILT_IN.0).then(|| PathBuf::from(BUILT_IN.1));
+        found.or_else(built_in).ok_or_else(|| {
             format!("{file} is neither in {} nor in {}", self.search[0].display(), self.search[1].display())
         })
     }

@@ -14,11 +14,11 @@ fn compiled(files: &[(&str, &str)]) -> Result<Filter, FilterError> {
     Filter::compile(&dir.path().join("a/main.jq"), &dir.path().join("lib"))
 }
 
-fn filter(code: &str) -> Filter {
+pub(super) fn filter(code: &str) -> Filter {
     compiled(&[("a/main.jq", code)]).unwrap()
 }
 
-fn run_with(
+pub(super) fn run_with(
     filter: &Filter,
     body: &str,
     limits: Limits,
@@ -38,7 +38,7 @@ fn row(code: &str, body: &str) -> String {
     rows[0].clone().unwrap()
 }
 
-fn error(code: &str, body: &str) -> String {
+pub(super) fn error(code: &str, body: &str) -> String {
     run(code, body).1.unwrap_err()
 }
 
@@ -73,6 +73,25 @@ fn text_comes_through_as_written() {
     assert_eq!(row(".", "\u{feff} [1]"), "[1]");
 }
 
+/// A text that somebody cut in the middle of an emoji lost its whole body.
+#[test]
+fn half_a_surrogate_pair_is_one_letter_lost_and_not_the_body() {
+    for (text, expected) in [
+        (r#""a\ud83d""#, "a\u{fffd}"),
+        (r#""\uDE00b""#, "\u{fffd}b"),
+        (r#""\ud83d\ud83d\ude00\ude00""#, "\u{fffd}😀\u{fffd}"),
+        (r#""\ud83dude00\n""#, "\u{fffd}ude00\n"),
+        (r#""\\ud83d \\\ud83d \u4f60""#, "\\ud83d \\\u{fffd} 你"),
+        (r#""\ud83d\u0041""#, "\u{fffd}A"),
+    ] {
+        let written: String = serde_json::from_str(&row(".", text)).unwrap();
+        assert_eq!(written, expected, "{text}");
+        let inside = serde_json::to_string(text).unwrap();
+        let written: String = serde_json::from_str(&row("fromjson", &inside)).unwrap();
+        assert_eq!(written, expected, "{text}");
+    }
+}
+
 #[test]
 fn the_built_ins_of_jq_work_with_the_steps_between_them() {
     for (code, expected) in [
@@ -104,6 +123,46 @@ fn the_built_ins_of_jq_work_with_the_steps_between_them() {
     ] {
         let (rows, outcome) = run(&format!("[{code}]|.[0]"), "null");
         assert_eq!((rows, outcome), (vec![Ok(expected.to_owned())], Ok(())), "{code}");
+    }
+}
+
+/// jaq kept what each turn of a loop had made until the loop ended: a text of some 100 kB with a tag at each third letter
+/// took gigabytes, whoever wrote it.
+#[test]
+fn a_loop_does_not_keep_what_its_turns_made() {
+    let mut body = String::from("\"");
+    body.extend(std::iter::repeat_n("<i>a", 30_000));
+    body.push('"');
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    for code in [
+        r#"gsub("<[^>]*>"; "") | length"#,
+        "def f: .[:1]; reduce (./\"a\")[] as $x (\"\"; . + ([$x, \"b\"] | add)) | length",
+        "[foreach (./\"a\")[] as $x (\"\"; . + ([$x, \"b\"] | add); 1)] | length",
+    ] {
+        let limits = Limits { run_time: Duration::from_secs(60), ..Limits::default() };
+        let before = resident();
+        let (rows, outcome) = run_with(&filter(code), &body, limits);
+        assert_eq!((rows.len(), outcome), (1, Ok(())), "{code}");
+        let grown = resident() - before;
+        assert!(grown < 300, "{code}: {grown} MiB");
+    }
+    for (code, expected) in [
+        ("[reduce (1, 2) as $i (0; . + $i, 10)]", "[3,10,12,10]"),
+        ("[limit(3; reduce 1 as $i (0; 1, 2, 3))]", "[1,2,3]"),
+        ("[foreach (1, 2) as $i (0; . + $i, 5; [$i, .])]", "[[1,1],[2,3],[2,5],[1,5],[2,7],[2,5]]"),
+        ("[reduce (1, 2) as $i (0; empty)]", "[]"),
+        ("try reduce (1, 2) as $i (0; error(\"x\"), halt) catch .", "\"x\""),
+        ("[label $out | reduce (1, 2) as $i (0; if $i == 2 then break $out else 7 end)]", "[]"),
+        ("{\"a\":{\"b\":1}} | reduce (\"a\", \"b\") as $k (.; .[$k]) |= 5 | .a.b", "5"),
+        ("{\"a\":{\"b\":1}} | [path(reduce (\"a\", \"b\") as $k (.; .[$k]))][0]", "[\"a\",\"b\"]"),
+        ("{\"a\":{\"b\":1}} | [path(foreach (\"a\", \"b\") as $k (.; .[$k]))] | length", "2"),
+        ("[\"abab\" | sub(\"a\"; \"1\", \"2\")]", "[\"1bab\",\"2bab\"]"),
+    ] {
+        assert_eq!(row(&format!("[{code}]|.[0]"), "null"), expected, "{code}");
     }
 }
 
@@ -202,7 +261,6 @@ fn a_filter_that_does_not_end_is_stopped_whatever_it_catches() {
     for code in [
         "def f: f; f",
         "def f: def g: f; g; f",
-        "def f: (1, f) | select(. == 2); f",
         "repeat(.) | select(false)",
         "[repeat(1)] | length",
         "last(range(1e18))",
@@ -233,6 +291,7 @@ fn a_filter_that_recurses_without_end_is_stopped_before_its_stack_is() {
         "def f: [f]; f",
         "def f: {a: f} | .a; f",
         "def f: f | f; f",
+        "def f: (1, f) | select(. == 2); f",
         "def f(g): g | f(g|g) | g; f(.)",
     ] {
         let limits = Limits { run_time: Duration::from_millis(500), ..Limits::default() };
@@ -242,6 +301,21 @@ fn a_filter_that_recurses_without_end_is_stopped_before_its_stack_is() {
             reason.contains("recursed too deep") || reason.contains("ran out of time"),
             "{code}: {reason}"
         );
+    }
+}
+
+/// Doubling takes few steps and little time: it ended the process.
+#[test]
+fn a_filter_that_doubles_a_value_is_stopped_before_memory_is_full() {
+    for code in [
+        r#"reduce range(60) as $i ("x"; . + .)"#,
+        r#"last(foreach range(60) as $i ("x"; "\(.)\(.)"; length))"#,
+        "reduce range(60) as $i ([1]; . + .) | length",
+        r#"def f: try (. + . | f) catch 1; "x" | f"#,
+        r#""x" | until(false; . * 2)"#,
+    ] {
+        let reason = error(code, "0");
+        assert!(reason.contains("makes a text or list too large"), "{code}: {reason}");
     }
 }
 
@@ -264,6 +338,7 @@ fn an_error_is_told_without_the_values_it_is_about() {
         ("error", "filter failed: an object was thrown"),
         ("error([.secret])", "filter failed: an array was thrown"),
         ("error(\"no items\")", "filter failed: no items"),
+        ("error(\"a\\u001b[2J\")", "filter failed: a\\u001b[2J"),
         (".secret | fromjson", "filter failed: fromjson: text is not JSON"),
         ("halt", "filter called halt(0)"),
         ("try halt_error catch 1", "filter called halt(5)"),

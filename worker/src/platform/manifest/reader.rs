@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use snapfleet_protocol::PlatformName;
 use toml::Spanned;
+use url::Url;
 
 use super::text::{FileText, LoginText, PageText, ScrollText, SettingsText};
 use super::{
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::normalise::wording::nearest;
 use crate::platform::template::{Template, is_name};
-use crate::platform::{LoginSpec, PlatformError, ScrollSpec};
+use crate::platform::{LoginSpec, PlatformError, ScrollSpec, Settings};
 
 /// How far the time between two loads is varied where nothing is said.
 const REFRESH_JITTER: f64 = 0.1;
@@ -102,6 +103,14 @@ impl Reader<'_> {
                 "url has the secret setting {secret}: addresses are shown in logs, use it in [[login.fill]]"
             );
             return Err(self.at(&text.url, message));
+        }
+        // One with settings in it is checked with the account's.
+        if let Ok(address) = url.fill(&Settings::new()) {
+            let is_address = Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+            if !is_address {
+                let message = format!("url {address:?} is no address: begin it with https:// or http://");
+                return Err(self.at(&text.url, message));
+            }
         }
         let refresh = match text.refresh_s {
             None => 0,

@@ -82,6 +82,12 @@ impl Reader<'_> {
     }
 
     fn path(&self, path: Spanned<String>) -> Result<String, PlatformError> {
+        // No address has a brace in its path: it is meant as in a page's address.
+        if let Some((_, rest)) = path.get_ref().split_once('{') {
+            let name = rest.split_once('}').map_or(rest, |(name, _)| name);
+            let message = format!("settings are not filled in here: write * in place of {{{name}}}");
+            return Err(self.at(&path, message));
+        }
         match PathPattern::parse(path.get_ref()) {
             Ok(_) => Ok(path.into_inner()),
             Err(error) => Err(self.at(&path, error.to_string())),

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use toml::Spanned;
 
 use super::{
@@ -132,6 +133,7 @@ pub(super) struct FillText {
 /// One rule: which bodies it takes, and the filter that turns them into records.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("allOf" = keys_of_sources()))]
 pub(super) struct CaptureText {
     /// Its name, unique within the platform.
     #[schemars(with = "String")]
@@ -159,7 +161,7 @@ pub(super) struct CaptureText {
     #[schemars(with = "Option<String>", regex(pattern = "^[^./\\\\][^/\\\\]*[.]js$"))]
     pub(super) script: Option<Spanned<String>>,
     /// Names of the pages on which the script runs. Absent: all. For page_state alone.
-    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(with = "Option<Vec<String>>", length(min = 1))]
     pub(super) page: Option<Spanned<Vec<String>>>,
     /// How often the script runs, in milliseconds. Default 1000. For page_state alone.
     #[schemars(with = "Option<u64>", range(min = EVERY_MS_MIN, max = EVERY_MS_MAX))]
@@ -167,4 +169,20 @@ pub(super) struct CaptureText {
     /// A .jq file beside platform.toml: from the body to rows.
     #[schemars(with = "String", regex(pattern = "^[^./\\\\][^/\\\\]*[.]jq$"))]
     pub(super) filter: Spanned<String>,
+}
+
+/// Which keys a source has no use for and which it needs, as [`super::reader::Reader`] checks it.
+fn keys_of_sources() -> Value {
+    let of = |sources: &[&str]| json!({ "properties": { "source": { "enum": sources } } });
+    json!([
+        {
+            "if": of(&["page_state"]),
+            "then": { "required": ["script"], "properties": { "path": false, "host": false } },
+            "else": { "required": ["path"], "properties": { "script": false, "page": false, "every_ms": false } },
+        },
+        {
+            "if": of(&["response"]),
+            "else": { "properties": { "method": false, "status": false, "content_type": false } },
+        },
+    ])
 }

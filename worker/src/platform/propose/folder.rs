@@ -1,7 +1,7 @@
 //! The proposed folder: `platform.toml`, a filter and a fixture for each chosen address. What a person still has to say
 //! stands in it as a comment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::gather::{Address, Example, Group, SourceKind, is_variable};
 use super::guess::{Guess, guess, source_of};
+use super::kinds::OWN;
 use super::shape::{Place, Table};
 use crate::record::indented;
 
@@ -31,12 +32,14 @@ pub(super) struct Rule<'g> {
 impl<'g> Rule<'g> {
     /// Names it by what it probably holds, or by its path; `taken` are the names of others.
     pub(super) fn new(address: &'g Address, group: &'g Group, taken: &[String]) -> Self {
-        let mut guesses: Vec<_> = group
-            .shape
-            .tables()
-            .into_iter()
-            .filter_map(|table| guess(&address.path, &table).map(|guess| (table, guess)))
-            .collect();
+        let mut guesses: Vec<(Table<'g>, Guess)> = Vec::new();
+        for table in group.shape.tables() {
+            // An array within a row belongs to that row.
+            let is_within = guesses.iter().any(|(outer, _)| table.path.starts_with(outer.path));
+            if let (Some(guess), false) = (guess(&address.path, &table), is_within) {
+                guesses.push((table, guess));
+            }
+        }
         guesses.sort_by_key(|(_, guess)| std::cmp::Reverse(guess.score));
         let by_path = name_of(&address.path);
         let names = guesses.first().map(|(_, guess)| guess.kind.name.to_owned()).into_iter();
@@ -71,7 +74,13 @@ fn name_of(path: &str) -> String {
 }
 
 /// The text of `platform.toml`.
-pub(super) fn manifest(name: &str, har: &str, page: &str, rules: &[Rule<'_>], others: &[Rule<'_>]) -> String {
+pub(super) fn manifest(
+    name: &str,
+    har: &str,
+    page: &str,
+    people: &BTreeSet<String>,
+    (rules, others): (&[Rule<'_>], &[Rule<'_>]),
+) -> String {
     let mut text = format!(
         "# Proposed from {har}. What is to be decided is marked TODO.\n\
          schema = 1\nname = {name}\n\n\
@@ -100,23 +109,25 @@ pub(super) fn manifest(name: &str, har: &str, page: &str, rules: &[Rule<'_>], ot
                 guess.by.join(", ")
             );
         }
-        text += &capture(rule);
+        text += &capture(rule, people);
     }
     if !others.is_empty() {
         text += "\n# What else the HAR holds as JSON. For one of these write a filter beside this file.\n";
     }
     for rule in others.iter().take(ALTERNATIVES_MAX) {
         text += "#\n";
-        for line in capture(rule).lines() {
+        for line in capture(rule, people).lines() {
             let _ = writeln!(text, "# {line}");
         }
     }
     text
 }
 
-fn capture(rule: &Rule<'_>) -> String {
+fn capture(rule: &Rule<'_>, people: &BTreeSet<String>) -> String {
     let Address { source, method, host, path } = rule.address;
-    let mut text = format!(
+    let mut text = notes(rule, people);
+    let _ = write!(
+        text,
         "[[capture]]\nname = {}\nsource = {}\nhost = {}\npath = {}\n",
         quoted(&rule.name),
         quoted(source.word()),
@@ -130,11 +141,32 @@ fn capture(rule: &Rule<'_>) -> String {
     text
 }
 
+/// What is to be looked at in a rule's path.
+fn notes(rule: &Rule<'_>, people: &BTreeSet<String>) -> String {
+    let mut text = String::new();
+    if !rule.group.names.is_empty() {
+        let names = rule.group.names.join(", ");
+        let _ =
+            writeln!(text, "# One rule for {names} and what else may stand there: their answers look alike.");
+    }
+    for segment in rule.address.path.split('/') {
+        let name = segment.rsplit_once('.').map_or(segment, |(name, _)| name);
+        if let Some(person) = [segment, name].into_iter().find(|name| people.contains(*name)) {
+            let _ = writeln!(
+                text,
+                "# TODO: {person} is what somebody is called: write * if it is the account's owner."
+            );
+        }
+    }
+    text
+}
+
 /// The text of a rule's filter, which emits nothing yet.
 pub(super) fn filter(rule: &Rule<'_>) -> String {
     let Address { source, method, host, path } = rule.address;
     let what = if method.is_empty() { source.word() } else { method };
-    let mut text = format!("# {what} {host}{path}\n# Seen {} times. ", rule.group.count);
+    let mut text =
+        format!("include \"snapfleet\";\n\n# {what} {host}{path}\n# Seen {} times. ", rule.group.count);
     text += "What a row of each kind takes: docs/platforms.md.\n#\n# Arrays:\n";
     for (path, rows) in rule.group.shape.arrays().take(LISTED_MAX) {
         let _ = writeln!(text, "#   {}[]  {}", shown_path(path), rows_of(rows));
@@ -146,7 +178,7 @@ pub(super) fn filter(rule: &Rule<'_>) -> String {
     }
     let examples: Vec<_> = rule.guesses.iter().take(EXAMPLES_MAX).collect();
     if examples.is_empty() {
-        text += "#\n# TODO: rows, such as: .list[]? | { kind: \"comment\", id: .id, content_id: .item_id, direction: \"inbound\", text: .text }\n";
+        text += "#\n# TODO: rows, such as: .list[]? | { kind: \"comment\", id: .id, content_id: .item_id, direction: (.is_author | direction), text: .text }\n";
     } else {
         let file = format!("{}.jq", rule.name);
         let _ = writeln!(
@@ -197,8 +229,7 @@ fn value_of(
     example: Option<&Example>,
 ) -> (Option<String>, String) {
     if field == "direction" {
-        let note = " # TODO: \"outbound\" for rows that the account's owner wrote".to_owned();
-        return (Some("\"inbound\"".to_owned()), note);
+        return direction(table);
     }
     let Some((path, place)) = source_of(table, names) else {
         if !needs(kind, field) {
@@ -214,11 +245,28 @@ fn value_of(
     } else if field.ends_with("_count") && place.types.contains("text") {
         format!("({path} | try tonumber catch null)")
     } else if field.ends_with("_type") && place.types.contains("number") {
-        format!("({path} | tostring)")
+        let codes: Vec<_> = place.numbers.iter().map(|code| format!("\"{code}\": null")).collect();
+        let note = " # TODO: a word for each code, such as \"like\"".to_owned();
+        return (Some(format!("({{ {} }}[{path} | tostring])", codes.join(", "))), note);
+    } else if field == "text" && place.sample.as_deref().is_some_and(|text| text.starts_with('<')) {
+        format!("({path} | html_text)")
     } else {
         path
     };
     (Some(value), String::new())
+}
+
+/// Whose a row is, where it says so; it is never guessed.
+fn direction(table: &Table<'_>) -> (Option<String>, String) {
+    match source_of(table, OWN) {
+        Some((path, place)) if place.types.contains("boolean") => {
+            (Some(format!("({path} | direction)")), String::new())
+        }
+        Some((path, place)) if place.types.contains("number") => {
+            (Some(format!("({path} | direction_of(1; 0))")), " # TODO: is 1 the account's owner?".to_owned())
+        }
+        _ => (Some("null".to_owned()), " # TODO: inbound or outbound".to_owned()),
+    }
 }
 
 /// Where in the address an id may stand that the rows do not have.
@@ -287,4 +335,17 @@ pub(super) fn write(dir: &Path, files: &[(String, String)]) -> std::io::Result<(
         std::fs::write(dir.join(name), text)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_in_the_address_are_pointed_out() {
+        let hint = elsewhere("https://x.example/v2/books/7412903356128047101/comments?after=0");
+        assert_eq!(hint, ", or of the path: ($request.path | split(\"/\")[3]), or of $request.query: after");
+        assert_eq!(elsewhere("https://x.example/v2/books"), "");
+        assert_eq!(elsewhere("no address"), "");
+    }
 }

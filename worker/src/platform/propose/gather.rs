@@ -1,12 +1,13 @@
 //! A HAR's entries, grouped: by where they come from, method, host and path with its variable parts as `*`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde_json::Value;
 use url::Url;
 
+use super::merge::merged;
 use super::shape::Shape;
 use crate::har::{HarBody, HarEntry, HarError, HarSummary, read};
 use crate::platform::Request;
@@ -19,6 +20,9 @@ const EXAMPLE_BYTES_MAX: usize = 1024 * 1024;
 const EXAMPLES_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// The largest body that is looked into.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most names of people that are kept, and the longest, in bytes.
+const PEOPLE_MAX: usize = 2_000;
+const PERSON_BYTES_MAX: usize = 64;
 
 /// What one group is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +60,21 @@ pub(super) struct Group {
     pub(super) bytes: u64,
     pub(super) shape: Shape,
     pub(super) example: Option<Example>,
+    /// Some of the names for which a `*` of its path stands, where groups were put together.
+    pub(super) names: Vec<String>,
+}
+
+impl Group {
+    /// Takes in another group that turned out to be of the same endpoint.
+    pub(super) fn take_in(&mut self, other: Self) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+        self.shape.take_in(&other.shape);
+        let length = |example: &Option<Example>| example.as_ref().map_or(0, |example| example.body.len());
+        if length(&other.example) > length(&self.example) {
+            self.example = other.example;
+        }
+    }
 }
 
 /// One body with its request, both without secrets.
@@ -77,6 +96,8 @@ pub(super) struct Gathered {
     /// JSON whose address is one group too many.
     pub(super) left_out: usize,
     pub(super) page_states: usize,
+    /// What people are called in addresses, as the bodies name them.
+    pub(super) people: BTreeSet<String>,
     example_bytes: usize,
 }
 
@@ -95,6 +116,7 @@ pub(super) fn gather(
         gathered.take(&entry, redactor);
         ControlFlow::Continue(())
     });
+    gathered.groups = merged(std::mem::take(&mut gathered.groups));
     (gathered, summary)
 }
 
@@ -150,6 +172,7 @@ impl Gathered {
         group.count += 1;
         group.bytes += bytes.len() as u64;
         group.shape.add(&value);
+        people(&value, &mut self.people);
         let kept = group.example.as_ref().map_or(0, |example| example.body.len());
         let room = EXAMPLES_BYTES_MAX - self.example_bytes + kept;
         if clean.len() > kept && clean.len() <= EXAMPLE_BYTES_MAX.min(room) {
@@ -165,6 +188,28 @@ fn is_document(entry: &HarEntry) -> bool {
     (200..300).contains(&entry.status) && is_html && asked.is_none_or(|asked| asked == "document")
 }
 
+/// Collects what people are called.
+fn people(value: &Value, found: &mut BTreeSet<String>) {
+    const NAMES: [&str; 7] =
+        ["username", "user_name", "userName", "login", "screen_name", "screenName", "handle"];
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(name) if NAMES.contains(&key.as_str()) => {
+                        if found.len() < PEOPLE_MAX && (1..=PERSON_BYTES_MAX).contains(&name.len()) {
+                            found.insert(name.clone());
+                        }
+                    }
+                    value => people(value, found),
+                }
+            }
+        }
+        Value::Array(rows) => rows.iter().for_each(|row| people(row, found)),
+        _ => {}
+    }
+}
+
 /// Where an entry belongs; `None` where no rule could name it.
 fn address(source: SourceKind, entry: &HarEntry, url: &Url) -> Option<Address> {
     let path = generalised(url.path());
@@ -176,9 +221,12 @@ fn address(source: SourceKind, entry: &HarEntry, url: &Url) -> Option<Address> {
 /// A path with its variable segments as `*`.
 fn generalised(path: &str) -> String {
     let is_removed = |segment: &str| segment.contains("[removed]");
-    let segments = path
-        .split('/')
-        .map(|segment| if is_variable(segment) || is_removed(segment) { "*" } else { segment });
+    let segments = path.split('/').map(|segment| match segment.rsplit_once('.') {
+        _ if is_variable(segment) || is_removed(segment) => "*".to_owned(),
+        // `701.json`
+        Some((name, ending)) if is_variable(name) => format!("*.{ending}"),
+        _ => segment.to_owned(),
+    });
     segments.collect::<Vec<_>>().join("/")
 }
 
@@ -209,6 +257,8 @@ mod tests {
             ("/x/deadbeef01/face", "/x/*/face"),
             ("/video/MS4wLjABAAAA2IpoRh0JTuBsPjj4l", "/video/*"),
             ("/v/[removed]/x", "/v/*/x"),
+            ("/t/701.json", "/t/*.json"),
+            ("/latest.json", "/latest.json"),
             ("/api/conversation-settings-and-members", "/api/conversation-settings-and-members"),
             ("/", "/"),
         ] {

@@ -1,282 +1,16 @@
 //! Which array is probably what, by the names of its fields and of where it comes from: a guess, and told as one.
 
+use super::kinds::{KINDS, Kind, WRITTEN};
 use super::shape::{Place, Table};
 
-/// One kind of record: how it may be recognised, and where its fields may come from. Names are in lower case, letters
-/// and digits alone; a path within a row has a dot.
-pub(super) struct Kind {
-    /// For people.
-    pub(super) name: &'static str,
-    /// As rows name it.
-    pub(super) kind: &'static str,
-    words: &'static [&'static str],
-    telling: &'static [&'static str],
-    common: &'static [&'static str],
-    /// Fields of the record with the names that are looked for, best first.
-    pub(super) fields: &'static [(&'static str, &'static [&'static str])],
-}
-
-/// What a word in the address is worth, a field that tells, and one that many kinds have.
+/// What a word in the address is worth, and two fields that tell together; a field that tells, and one that many kinds
+/// have.
 const WORD: usize = 3;
+const PAIR: usize = 3;
 const TELLING: usize = 2;
 const COMMON: usize = 1;
 /// Below this there is no guess.
 const LEAST: usize = 4;
-
-const CREATED: &[&str] =
-    &["createtime", "createat", "createdat", "created", "ctime", "timestamp", "time", "date"];
-const TEXT: &[&str] = &["text", "content", "message", "body", "contentfromjson.text"];
-const NAMES: &[&str] = &[
-    "user.nickname",
-    "user.name",
-    "author.nickname",
-    "author.name",
-    "nickname",
-    "username",
-    "author",
-    "uname",
-];
-const USERS: &[&str] =
-    &["user.uid", "user.id", "author.uid", "author.id", "uid", "userid", "authorid", "mid"];
-
-pub(super) const KINDS: [Kind; 5] = [
-    Kind {
-        name: "conversations",
-        kind: "conversation",
-        words: &[
-            "conversation",
-            "conversations",
-            "session",
-            "sessions",
-            "chat",
-            "chats",
-            "dialog",
-            "dialogs",
-            "inbox",
-        ],
-        telling: &[
-            "conversationid",
-            "conversationtype",
-            "unread",
-            "unreadcount",
-            "badge",
-            "badgecount",
-            "lastmessage",
-            "lastmsg",
-            "participant",
-            "participants",
-            "members",
-            "talkerid",
-        ],
-        common: &["id", "name", "avatar", "updatetime", "muted"],
-        fields: &[
-            ("id", &["conversationid", "sessionid", "chatid", "talkerid", "id"]),
-            (
-                "counterpart_id",
-                &["participant.uid", "participant.id", "talkerid", "user.uid", "user.id", "peerid"],
-            ),
-            (
-                "name",
-                &["participant.nickname", "participant.name", "name", "title", "user.nickname", "user.name"],
-            ),
-            ("unread_count", &["badgecount", "unreadcount", "unread", "badge"]),
-            (
-                "last_message_text",
-                &["lastmessage.digest", "lastmessage.text", "lastmessage.content", "lastmsg.content"],
-            ),
-            (
-                "last_message_at",
-                &["lastmessage.createtime", "lastmessage.createdat", "updatetime", "updatedat"],
-            ),
-        ],
-    },
-    Kind {
-        name: "messages",
-        kind: "direct_message",
-        words: &["message", "messages", "msg", "msgs"],
-        telling: &[
-            "messageid",
-            "servermessageid",
-            "clientmessageid",
-            "msgid",
-            "msgtype",
-            "messagetype",
-            "conversationid",
-            "fromself",
-            "sender",
-            "senderid",
-            "senderuid",
-            "receiver",
-            "receiverid",
-            "sentat",
-            "isrecalled",
-        ],
-        common: &["id", "content", "text", "createtime", "type"],
-        fields: &[
-            ("id", &["servermessageid", "messageid", "msgid", "id"]),
-            ("conversation_id", &["conversationid", "chatid", "sessionid", "talkerid"]),
-            ("direction", &[]),
-            (
-                "sender_id",
-                &["sender.uid", "sender.id", "senderid", "senderuid", "fromuser.uid", "fromuserid"],
-            ),
-            ("sender_name", &["sender.nickname", "sender.name", "sendername", "fromuser.nickname"]),
-            ("message_type", &["messagetype", "msgtype", "type"]),
-            ("text", &["text", "contentfromjson.text", "content", "message", "body"]),
-            ("sent_at", &["sentat", "createtime", "createdat", "created", "timestamp", "time"]),
-        ],
-    },
-    Kind {
-        name: "notices",
-        kind: "notification",
-        words: &["notice", "notices", "notification", "notifications", "notify"],
-        telling: &[
-            "nid",
-            "noticeid",
-            "noticetype",
-            "notificationid",
-            "notificationtype",
-            "actor",
-            "fromuser",
-            "isread",
-            "createat",
-        ],
-        common: &["id", "type", "content", "createtime", "text"],
-        fields: &[
-            ("id", &["nid", "noticeid", "notificationid", "id"]),
-            ("notification_type", &["noticetype", "notificationtype", "type"]),
-            ("actor_id", &["fromuser.uid", "fromuser.id", "actor.id", "user.uid", "user.id"]),
-            (
-                "actor_name",
-                &["fromuser.nickname", "fromuser.name", "actor.name", "user.nickname", "user.name"],
-            ),
-            ("content_id", &["itemid", "awemeid", "videoid", "postid", "contentid"]),
-            ("comment_id", &["commentid", "cid"]),
-            ("text", TEXT),
-            ("created_at", CREATED),
-        ],
-    },
-    Kind {
-        name: "comments",
-        kind: "comment",
-        words: &["comment", "comments", "reply", "replies"],
-        telling: &[
-            "cid",
-            "commentid",
-            "rpid",
-            "replycount",
-            "replyid",
-            "replytoreplyid",
-            "replycommenttotal",
-            "subcommentcount",
-            "parentid",
-            "parent",
-            "totalreplies",
-        ],
-        common: &[
-            "id",
-            "text",
-            "content",
-            "message",
-            "createtime",
-            "created",
-            "user",
-            "author",
-            "likecount",
-            "diggcount",
-            "likes",
-            "itemid",
-        ],
-        fields: &[
-            ("id", &["cid", "commentid", "rpid", "id"]),
-            (
-                "content_id",
-                &[
-                    "itemid",
-                    "awemeid",
-                    "videoid",
-                    "postid",
-                    "noteid",
-                    "contentid",
-                    "objectid",
-                    "oid",
-                    "parentid",
-                ],
-            ),
-            ("direction", &[]),
-            ("parent_id", &["replyid", "parentid", "parent", "rootid", "root"]),
-            ("author_id", USERS),
-            ("author_name", NAMES),
-            ("text", TEXT),
-            ("created_at", CREATED),
-            ("like_count", &["diggcount", "likecount", "likes", "like"]),
-            (
-                "reply_count",
-                &["replycommenttotal", "replycount", "subcommentcount", "totalreplies", "rcount"],
-            ),
-        ],
-    },
-    Kind {
-        name: "works",
-        kind: "content",
-        words: &[
-            "item", "items", "work", "works", "video", "videos", "post", "posts", "article", "articles",
-            "aweme", "media", "note", "notes", "feed",
-        ],
-        telling: &[
-            "itemid",
-            "awemeid",
-            "videoid",
-            "postid",
-            "noteid",
-            "articleid",
-            "publishtime",
-            "publishedat",
-            "playcount",
-            "viewcount",
-            "shareurl",
-            "shareinfo",
-            "coverurl",
-            "cover",
-            "mediatype",
-            "awemetype",
-            "statistics",
-            "metrics",
-            "video",
-        ],
-        common: &[
-            "id",
-            "title",
-            "desc",
-            "description",
-            "caption",
-            "duration",
-            "author",
-            "createtime",
-            "likecount",
-            "commentcount",
-        ],
-        fields: &[
-            ("id", &["itemid", "awemeid", "videoid", "postid", "noteid", "articleid", "id"]),
-            ("title", &["title", "itemtitle", "desc.itemtitle", "desc", "name"]),
-            ("description", &["description", "caption", "desc.caption", "summary"]),
-            ("url", &["shareurl", "shareinfo.shareurl", "url", "link"]),
-            ("author_id", USERS),
-            ("author_name", NAMES),
-            (
-                "published_at",
-                &["publishtime", "publishedat", "publishat", "createtime", "createdat", "created", "date"],
-            ),
-            ("view_count", &["viewcount", "playcount", "metrics.viewcount", "statistics.playcount", "views"]),
-            (
-                "like_count",
-                &["likecount", "diggcount", "statistics.diggcount", "statistics.likecount", "likes"],
-            ),
-            ("comment_count", &["commentcount", "statistics.commentcount", "comments"]),
-            ("share_count", &["sharecount", "statistics.sharecount", "metrics.sharecount", "shares"]),
-        ],
-    },
-];
 
 /// A guess and what led to it.
 pub(super) struct Guess {
@@ -292,7 +26,7 @@ pub(super) fn guess(address: &str, table: &Table<'_>) -> Option<Guess> {
     let names: Vec<String> =
         table.fields.iter().filter(|(path, _)| depth(path) == 1).map(|(path, _)| simplified(path)).collect();
     let mut best: Option<Guess> = None;
-    for kind in &KINDS {
+    for kind in KINDS.iter().filter(|kind| !kind.is_written || is_written(table)) {
         let (mut score, mut by) = (0, Vec::new());
         if let Some(word) = words.iter().rev().find(|word| kind.words.contains(&word.as_str())) {
             score += WORD;
@@ -309,11 +43,28 @@ pub(super) fn guess(address: &str, table: &Table<'_>) -> Option<Guess> {
             score += worth;
             by.push(name.clone());
         }
+        if let Some([one, other]) = pair(kind, &names) {
+            score += PAIR;
+            by.push(format!("{one} with {other}"));
+        }
         if score >= LEAST && best.as_ref().is_none_or(|best| score > best.score) {
             best = Some(Guess { kind, score, by });
         }
     }
     best
+}
+
+/// Two fields that tell together.
+fn pair<'n>(kind: &Kind, names: &'n [String]) -> Option<[&'n str; 2]> {
+    let one = names.iter().find(|name| kind.pair[0].contains(&name.as_str()))?;
+    let other = names.iter().find(|name| kind.pair[1].iter().any(|start| name.starts_with(start)))?;
+    Some([one, other])
+}
+
+/// Whether something in a row may be what somebody wrote.
+fn is_written(table: &Table<'_>) -> bool {
+    let last = |path: &str| simplified(path).rsplit('.').next().map(str::to_owned).unwrap_or_default();
+    table.fields.iter().any(|(path, _)| WRITTEN.contains(&last(path).as_str()))
 }
 
 /// The path within a row from which a record's field may come.
@@ -373,6 +124,20 @@ mod tests {
             ("/notice/list", json!({ "nid": 1, "from_user": {}, "content": "x" }), Some("notices")),
             ("/creator/item/list", json!({ "item_id": 1, "publish_time": 2, "desc": {} }), Some("works")),
             ("/config", json!({ "id": 1, "name": "x", "enabled": true }), None),
+            (
+                "/t/x/1.json",
+                json!({ "post_stream": 1, "cooked": "x", "username": "a", "reply_count": 1 }),
+                Some("comments"),
+            ),
+            ("/latest", json!({ "title": "x", "slug": "x", "reply_count": 1 }), Some("works")),
+            ("/inboxes", json!({ "from_user": 1, "text": "x" }), Some("messages")),
+            (
+                "/private-messages",
+                json!({ "id": 1, "participants": [], "unread_posts": 1 }),
+                Some("conversations"),
+            ),
+            // Nothing in it is a message.
+            ("/message-bus", json!({ "message_id": 1, "channel": "x", "data": {} }), None),
         ] {
             assert_eq!(guessed(address, row.clone()), kind, "{address} {row}");
         }

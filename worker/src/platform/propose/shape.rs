@@ -10,6 +10,8 @@ const DEPTH_MAX: usize = 14;
 const ROWS_MAX: usize = 30;
 /// The longest sample, in characters.
 const SAMPLE_CHARS_MAX: usize = 48;
+/// The most numbers of one place that are kept.
+const NUMBERS_MAX: usize = 12;
 
 /// What stands at a path.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +21,8 @@ pub(super) struct Place {
     pub(super) rows: Option<(usize, usize)>,
     /// A value that says something, shortened.
     pub(super) sample: Option<String>,
+    /// Some of its numbers, as written: codes, if they are few.
+    pub(super) numbers: BTreeSet<String>,
 }
 
 /// Paths in the order in which they were found.
@@ -73,6 +77,7 @@ impl Shape {
             Value::Number(number) => {
                 place.types.insert("number");
                 place.note(&number.to_string());
+                place.note_number(number.to_string());
             }
             Value::Bool(flag) => {
                 place.types.insert("boolean");
@@ -98,6 +103,32 @@ impl Shape {
             self.order.push(path.to_owned());
         }
         Some(self.places.entry(path.to_owned()).or_default())
+    }
+
+    /// Takes in what another one has.
+    pub(super) fn take_in(&mut self, other: &Self) {
+        for path in &other.order {
+            let Some(place) = self.place(path) else { return };
+            let theirs = &other.places[path];
+            place.types.extend(&theirs.types);
+            if let Some((fewest, most)) = theirs.rows {
+                let ours = place.rows.unwrap_or((fewest, most));
+                place.rows = Some((ours.0.min(fewest), ours.1.max(most)));
+            }
+            if let Some(sample) = &theirs.sample {
+                place.note(sample);
+            }
+            theirs.numbers.iter().cloned().for_each(|number| place.note_number(number));
+        }
+    }
+
+    /// Every path, in the order in which they were found.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.order.iter().map(String::as_str)
+    }
+
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.places.contains_key(path)
     }
 
     /// The arrays whose rows are objects, in the order in which they were found.
@@ -144,6 +175,12 @@ impl Place {
         let says_nothing = |text: &str| matches!(text, "" | "0" | "false");
         if self.sample.as_deref().is_none_or(says_nothing) {
             self.sample = Some(shown(text));
+        }
+    }
+
+    fn note_number(&mut self, number: String) {
+        if self.numbers.len() < NUMBERS_MAX {
+            self.numbers.insert(number);
         }
     }
 
