@@ -134,12 +134,14 @@ async fn a_broken_filter_is_named_with_file_and_line() {
     let dir = tempfile::tempdir().unwrap();
     let from = workspace().join("platforms/isso");
     std::fs::create_dir_all(dir.path().join("isso")).unwrap();
-    std::fs::copy(from.join("platform.toml"), dir.path().join("isso/platform.toml")).unwrap();
-    std::fs::write(dir.path().join("isso/comments.jq"), "# fine\n.replies[] | {kind: \"comment\", id: }\n")
+    for file in std::fs::read_dir(from).unwrap().flatten().filter(|file| file.path().is_file()) {
+        std::fs::copy(file.path(), dir.path().join("isso").join(file.file_name())).unwrap();
+    }
+    std::fs::write(dir.path().join("isso/thread.jq"), "# fine\n.replies[] | {kind: \"comment\", id: }\n")
         .unwrap();
     let refused = run(worker(dir.path(), dir.path(), "nats://127.0.0.1:1", "worker", "x")).await;
     assert_eq!(refused.status.code(), Some(64));
-    assert_refused(&refused, &["comments.jq:2:"]);
+    assert_refused(&refused, &["thread.jq:2:"]);
 }
 
 #[tokio::test]

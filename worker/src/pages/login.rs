@@ -126,7 +126,8 @@ impl Login {
 
     /// Somebody looks at the login page or types into it: for a while nothing loads, scrolls or fills it in.
     pub(super) async fn pend(&self) {
-        if self.state.lock().await.known == Some(false) {
+        // Also where neither marker is there: a wall that somebody is to get past by hand.
+        if self.state.lock().await.known != Some(true) {
             self.pending.renew();
         }
     }

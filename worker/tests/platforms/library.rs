@@ -80,7 +80,7 @@ fn the_reason_for_which_a_row_cannot_be_read_is_the_filters_own() {
     let row = r#"{kind: "comment", id: .id, content_id: 1, direction: "inbound", text: (.text | HERE)}"#;
     for (here, text, says) in [
         (r#"error("boom")"#, r#""x""#, "boom"),
-        ("tonumber", r#""many""#, "many"),
+        ("tonumber", r#""many""#, "text is not JSON"),
         (r#"gsub("a(?=b)"; "")"#, r#""x""#, "look"),
         ("error", &format!("\"{}\"", "long ".repeat(1000)), "long long"),
         ("error", "null", "null"),

@@ -198,6 +198,13 @@ fn a_bad_manifest_is_named_with_file_line_and_remedy() {
         ),
         ("status = [200, 203]", "status = [20]", 38, "status must list statuses from 100 to 599"),
         ("path = \"**/push\"", "path = \"\"", 45, "path pattern is empty"),
+        (
+            PATH,
+            "path = \"/u/{username}/inbox\"",
+            45,
+            "settings are not filled in here: write * in place of {username}",
+        ),
+        (PATH, "path = \"/u/{\"", 45, "settings are not filled in here"),
         (PATH, "", 43, "capture \"frames\" has no path: write the path to capture"),
         (PATH, "path = \"/\"\nmethod = [\"GET\"]", 46, "method is for source = \"response\" alone"),
         (PATH, "path = \"/\"\ncontent_type = \"a\"", 46, "content_type is for source = \"response\" alone"),
