@@ -40,6 +40,15 @@ async fn problems(system: &System) -> String {
     workers.iter().map(|worker| worker["problems"].to_string()).collect()
 }
 
+async fn check_that_capturing_goes_on(system: &System) {
+    let pushed = system.control("shop-a/push?kind=message").await;
+    let id = ("direct_message".to_owned(), pushed["id"].as_str().unwrap().to_owned());
+    eventually(TAKEN_UP_WITHIN, "capturing goes on", async || {
+        system.store(ACCOUNT).await.contains_key(&id).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_files_of_a_platform_are_taken_up_and_a_broken_edit_is_not() {
     let setup = Setup {
@@ -65,12 +74,7 @@ async fn changed_files_of_a_platform_are_taken_up_and_a_broken_edit_is_not() {
     })
     .await;
     assert!(system.workers[0].log().contains("common.jq:"), "{}", system.workers[0].log());
-    let pushed = system.control("shop-a/push?kind=message").await;
-    let id = ("direct_message".to_owned(), pushed["id"].as_str().unwrap().to_owned());
-    eventually(TAKEN_UP_WITHIN, "capturing goes on", async || {
-        system.store(ACCOUNT).await.contains_key(&id).then_some(())
-    })
-    .await;
+    check_that_capturing_goes_on(&system).await;
     assert!(titles(&system).await.iter().all(|title| title.ends_with(" (v2)")));
 
     // Mended.
@@ -80,6 +84,19 @@ async fn changed_files_of_a_platform_are_taken_up_and_a_broken_edit_is_not() {
         (!problems(&system).await.contains("common.jq")).then_some(())
     })
     .await;
+
+    // One that never ends, for one rule: each body of it is counted and told, and the other rules go on.
+    let works = folder.join("works.jq");
+    replace(&works, "rows(work)", "def for_ever: for_ever; for_ever");
+    eventually(TAKEN_UP_WITHIN, "bodies that are not mapped are counted", async || {
+        let workers = system.api("workers").await;
+        (workers["list"][0]["accounts"][0]["capture_errors"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    let log = system.workers[0].log();
+    assert!(log.contains("a body does not map") && log.contains("rule=\"works\""), "{log}");
+    check_that_capturing_goes_on(&system).await;
+    replace(&works, "def for_ever: for_ever; for_ever", "rows(work)");
 
     // Another page and other rules: the pages begin anew, in the same session.
     replace(&folder.join("platform.toml"), "{base_url}/creator/inbox", "{base_url}/creator/inbox?poll_s=2");
