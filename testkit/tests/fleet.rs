@@ -164,12 +164,16 @@ async fn a_dead_workers_accounts_are_published_from_elsewhere_within_ten_seconds
         let left: Vec<&str> = ["w1", "w2", "w3"].into_iter().filter(|id| *id != victim).collect();
         here.wait_for_holders(&left).await;
         for account in &theirs {
-            // Of a new term; when the kill was, the account was held.
-            let stored = here.stored(account).await;
-            let before =
-                stored.iter().filter(|one| one.at_ms < killed_ms).map(|one| one.snapshot.epoch).max();
-            let after: Vec<&Stored> = stored.iter().filter(|one| Some(one.snapshot.epoch) > before).collect();
-            let claim = after.first().unwrap_or_else(|| panic!("{account} was not claimed"));
+            // Of a new term; when the kill was, the account was held. A lease is taken some time before the claim is stored.
+            let after = eventually(STORED_WITHIN, "the account is claimed", async || {
+                let stored = here.stored(account).await;
+                let before =
+                    stored.iter().filter(|one| one.at_ms < killed_ms).map(|one| one.snapshot.epoch).max();
+                let after = stored.into_iter().filter(|one| Some(one.snapshot.epoch) > before);
+                Some(after.collect::<Vec<Stored>>()).filter(|after| !after.is_empty())
+            })
+            .await;
+            let claim = &after[0];
             claims.push(claim.at_ms - killed_ms);
             let first = after.iter().find(|one| one.snapshot.kind != SnapshotKind::Claim);
             news.extend(first.map(|one| one.at_ms - killed_ms));
