@@ -1,6 +1,6 @@
 //! `snapfleet-worker platform record`: what an account's pages fetch, written to a HAR file without secrets.
 //!
-//! The pages are driven as a worker drives them, with rules that take everything; [`scribe`] writes what comes. Nothing
+//! The pages are driven as a worker drives them, with rules that take everything; `scribe` writes what comes. Nothing
 //! is published, and no session is stored.
 
 mod lexical;

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use base64::Engine;
@@ -15,8 +15,6 @@ use snapfleet_worker::har::{
 
 const CHROME: &str = include_str!("har/chrome.har");
 const FIREFOX: &str = include_str!("har/firefox.har");
-/// Names the file for [`reads_for_its_parent`].
-const FILE: &str = "SNAPFLEET_TEST_HAR";
 
 fn written(bytes: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -274,35 +272,12 @@ fn reading_ends_where_the_caller_has_enough() {
     assert_eq!((seen, summary.unwrap().entries), (2, 2));
 }
 
-/// Not a test of its own: what [`peak_of`] runs in a process of its own.
-#[test]
-#[ignore = "run by the tests of huge files"]
-fn reads_for_its_parent() {
-    let Some(path) = std::env::var_os(FILE) else { return };
-    let (mut largest, mut too_large) = (0, 0);
-    let summary = read(&PathBuf::from(path), &mut |entry| {
-        match &entry.body {
-            HarBody::TooLarge(_) => too_large += 1,
-            body => largest = largest.max(body.bytes().map_or(0, <[u8]>::len)),
-        }
-        ControlFlow::Continue(())
-    });
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    println!(
-        "\nentries={} largest={largest} too_large={too_large} peak={}",
-        summary.unwrap().entries,
-        peak.trim()
-    );
-}
-
 /// What a process of its own says of a file: entries, the largest body, how many were too large, and its peak in MiB.
 fn peak_of(path: &Path) -> (usize, usize, usize, usize) {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "reads_for_its_parent", "--ignored", "--nocapture"])
-        .env(FILE, path)
-        .output()
-        .unwrap();
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.ancestors().nth(2).unwrap().join("examples/har_peak");
+    assert!(program.exists(), "not built: run cargo build --examples -p snapfleet-worker");
+    let child = Command::new(program).arg(path).output().unwrap();
     let told = String::from_utf8(child.stdout).unwrap();
     let value = |name: &str| -> usize {
         let (_, rest) = told.split_once(name).unwrap_or_else(|| panic!("{name} is not in {told}"));

@@ -83,7 +83,7 @@ pub enum CaptureSource {
     PageState,
 }
 
-/// Which bodies one rule takes. Its place in [`Platform::captures`] is its number for [`Platform::map`].
+/// Which bodies one rule takes. Its place in [`super::Platform::captures`] is its number for [`super::Platform::map`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureSpec {
     /// Its name, unique within the platform.
