@@ -12,6 +12,8 @@ pub mod write;
 
 use std::path::PathBuf;
 
+use snapfleet_protocol::UnixMs;
+
 pub use self::body::{EMPTY, NOT_SAVED, STREAM_NOT_SAVED};
 pub use self::read::read;
 
@@ -32,6 +34,8 @@ pub struct HarEntry {
     pub number: usize,
     /// Bytes of the file up to its end: how far the reading is.
     pub end_byte: u64,
+    /// When it was asked (`startedDateTime`); `None` where the file does not say so.
+    pub started_at: Option<UnixMs>,
     /// The address that was asked, query included: it may hold secrets.
     pub url: String,
     /// The request's method, in capitals.

@@ -25,8 +25,8 @@ mod template;
 
 pub(crate) use self::check::run as run_check;
 pub use self::check::{
-    CheckReport, Difference, Failure, Group, HarCheck, HarReport, HarRow, Progress, RuleCount, accept, check,
-    check_har,
+    Accepted, CheckReport, Difference, Failure, Group, HarCheck, HarReport, HarRow, Progress, RuleCount,
+    accept, check, check_har,
 };
 pub use self::filter::{BODY_BYTES_MAX, DEPTH_MAX, Limits};
 pub use self::find::{FoldersError, find_folder};
@@ -141,6 +141,16 @@ pub struct Refused {
     pub reason: String,
     /// What the filter said as it failed there; it quotes what people wrote and is logged nowhere.
     pub detail: Option<String>,
+}
+
+impl Refused {
+    /// The reason with what the filter said, for whoever checks the filter.
+    fn in_full(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.reason),
+            None => self.reason.clone(),
+        }
+    }
 }
 
 /// What became of one body.

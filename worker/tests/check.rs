@@ -159,7 +159,7 @@ fn accepting_writes_the_expected_part_and_nothing_else() {
     let report = folder.accept();
     // It had expected an error before.
     assert!(report.is_ok() && report.accepted.len() == 1, "{report}");
-    assert_has(&report.to_string(), &["accepted: ", "fixtures/differs.json\n"]);
+    assert_has(&report.to_string(), &["accepted: ", "fixtures/differs.json: 2 -> 3 records\n"]);
     let text = folder.read("fixtures/differs.json");
     let (before, _) = DIFFERS.split_once("\"expected\": ").unwrap();
     let expected = text.strip_prefix(before).unwrap().strip_prefix("\"expected\": ").unwrap();
@@ -183,6 +183,31 @@ fn accepting_writes_the_expected_part_and_nothing_else() {
     assert_eq!(folder.accept().accepted.len(), 1);
     let accepted = folder.read("fixtures/differs.json");
     assert_has(&accepted, &["\"reason\": \"id\""]);
+    assert!(folder.check().is_ok());
+}
+
+#[test]
+fn rows_on_which_the_filter_fails_are_not_accepted_unless_that_was_expected() {
+    let body = r#"{"items": [{"id": 1, "text": "A"}, {"id": 2, "text": 5}]}"#;
+    let text = fixture(body, r#"{"records": []}"#);
+    let folder = folder(&[("fails.json", &text)]);
+    folder.write(
+        "comments.jq",
+        r#"include "snapfleet"; .items | rows({kind: "comment", id, content_id: "w", direction: "inbound", text: (.text | ascii_downcase)})"#,
+    );
+    let report = folder.accept();
+    assert!(!report.is_ok() && report.accepted.is_empty(), "{report}");
+    // With the filter's own words: what it shows is for whoever checks it.
+    assert_has(
+        &report.to_string(),
+        &["not accepted: 1 rows", "the first of them row 1", "cannot use 5 as string"],
+    );
+    assert_eq!(folder.read("fixtures/fails.json"), text, "it was touched");
+    let meant = r#"{"records": [], "refused": [{"row": 1, "reason": "the filter fails on this element"}]}"#;
+    folder.write("fixtures/fails.json", fixture(body, meant));
+    let report = folder.accept();
+    assert!(report.is_ok(), "{report}");
+    assert_has(&report.to_string(), &["fails.json: 0 -> 1 records\n"]);
     assert!(folder.check().is_ok());
 }
 

@@ -131,6 +131,7 @@ fn what_is(start: &[u8]) -> Option<&'static str> {
 /// An entry as far as it is read.
 #[derive(Default)]
 struct Draft {
+    started_at: Option<UnixMs>,
     url: String,
     method: String,
     status: u16,
@@ -145,6 +146,11 @@ impl Draft {
     fn read<R: Read>(json: &mut Json<R>) -> Result<Self, Stop> {
         let mut draft = Self::default();
         json.object(|json, key| match key {
+            b"startedDateTime" => {
+                let asked = word(json)?.and_then(|text| text.trim().parse::<Timestamp>().ok());
+                draft.started_at = asked.map(|at| UnixMs(at.as_millisecond()));
+                Ok(())
+            }
             b"request" => draft.request(json),
             b"response" => draft.response(json),
             b"_resourceType" => {
@@ -235,6 +241,7 @@ impl Draft {
         let mut entry = HarEntry {
             number,
             end_byte,
+            started_at: self.started_at,
             url: self.url,
             method: self.method,
             status: self.status,

@@ -26,7 +26,8 @@ pub use self::outcome::{HarReport, HarRow, RuleCount};
 pub use self::traffic::{HarCheck, Progress, check_har};
 
 use self::fixture::{Loaded, Outcome};
-use super::{Platform, PlatformError};
+use super::{Platform, PlatformError, Refused};
+use crate::normalise::UNREADABLE;
 
 /// The folder of fixtures in a platform's folder.
 const FIXTURES: &str = "fixtures";
@@ -43,9 +44,37 @@ pub struct CheckReport {
     /// The fixtures that gave something else than they say.
     pub failures: Vec<Failure>,
     /// The fixtures into which [`accept`] has written what they gave.
-    pub accepted: Vec<PathBuf>,
+    pub accepted: Vec<Accepted>,
     /// What is probably not meant: a rule without a fixture, a file that nothing uses.
     pub warnings: Vec<String>,
+}
+
+/// A fixture into which was written what it gave.
+#[derive(Debug, Serialize)]
+pub struct Accepted {
+    /// The fixture's file.
+    pub fixture: PathBuf,
+    /// How many records it expected before; `None` where it expected nothing yet.
+    pub records_before: Option<usize>,
+    /// How many it gave.
+    pub records: usize,
+    /// How many refused rows it expected before.
+    pub refused_before: usize,
+    /// How many rows were refused.
+    pub refused: usize,
+}
+
+impl fmt::Display for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "accepted: {}", self.fixture.display())?;
+        if let Some(before) = self.records_before.filter(|before| *before != self.records) {
+            write!(f, ": {before} -> {} records", self.records)?;
+        }
+        if self.refused != self.refused_before {
+            write!(f, "; refused rows: {} -> {}", self.refused_before, self.refused)?;
+        }
+        Ok(())
+    }
 }
 
 /// A fixture that gave something else than it says.
@@ -77,7 +106,7 @@ impl fmt::Display for CheckReport {
             diff::write(f, &failure.differences)?;
         }
         for accepted in &self.accepted {
-            writeln!(f, "accepted: {}", accepted.display())?;
+            writeln!(f, "{accepted}")?;
         }
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
@@ -96,7 +125,7 @@ pub fn check(dir: &Path) -> Result<CheckReport, PlatformError> {
 }
 
 /// The same, and writes into each fixture that gives something else than it says what it gives. A run that ends in an
-/// error is written only where the fixture expected one before.
+/// error, or in which the filter fails on an element, is written only where the fixture expected that before.
 ///
 /// # Errors
 /// [`PlatformError`] where the platform or a fixture cannot be read at all; then none is written.
@@ -130,7 +159,13 @@ fn examine(dir: &Path, accepts: bool) -> Result<CheckReport, PlatformError> {
             match settle(loaded, &outcome, differences.is_empty())? {
                 Settled::Same => continue,
                 Settled::Written => {
-                    report.accepted.push(loaded.path.clone());
+                    report.accepted.push(Accepted {
+                        fixture: loaded.path.clone(),
+                        records_before: loaded.expected.as_ref().map(|expected| expected.records.len()),
+                        records: outcome.records.len(),
+                        refused_before: loaded.expected.as_ref().map_or(0, |expected| expected.refused.len()),
+                        refused: outcome.refused.len(),
+                    });
                     continue;
                 }
                 Settled::Refused(reason) => Some(reason),
@@ -162,6 +197,24 @@ fn settle(loaded: &Loaded, outcome: &Outcome, is_same: bool) -> Result<Settled, 
         return Ok(Settled::Refused(format!(
             "not accepted, for the run ended in an error: {error}; mend the filter or, if that is meant, write \
              \"error\" into its expected"
+        )));
+    }
+    let is_expected = |refused: &&Refused| {
+        let mut known = loaded.expected.iter().flat_map(|expected| &expected.refused);
+        known.any(|refusal| refusal.row == refused.row && refused.reason.contains(&refusal.reason))
+    };
+    let failed: Vec<_> = outcome
+        .refused
+        .iter()
+        .filter(|refused| refused.reason.starts_with(UNREADABLE) && !is_expected(refused))
+        .collect();
+    if let Some(first) = failed.first() {
+        return Ok(Settled::Refused(format!(
+            "not accepted: {} rows on which the filter fails, the first of them row {}: {}; mend the filter or, if that \
+             is meant, write these rows into its expected, under \"refused\"",
+            failed.len(),
+            first.row,
+            first.reason
         )));
     }
     let text = accept::rewritten(loaded, outcome);

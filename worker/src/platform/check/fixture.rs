@@ -196,7 +196,11 @@ pub(super) fn run(platform: &Platform, loaded: &Loaded) -> Result<Outcome, Strin
     Ok(Outcome {
         records: mapped.records.iter().map(as_read).collect(),
         complete: mapped.complete.iter().map(as_read).collect(),
-        refused: mapped.refused,
+        refused: mapped
+            .refused
+            .into_iter()
+            .map(|refused| Refused { reason: refused.in_full(), ..refused })
+            .collect(),
         unknown_times: mapped.unknown_times,
         cut: mapped.cut,
         error: mapped.error,

@@ -242,7 +242,7 @@ fn tally(row: &mut HarRow, mapped: &Mapped, totals: &mut BTreeMap<String, usize>
     row.unknown_times += mapped.unknown_times;
     row.cut += mapped.cut;
     for refused in &mapped.refused {
-        count(&mut row.refused, &refused.reason);
+        count(&mut row.refused, &refused.in_full());
     }
 }
 
