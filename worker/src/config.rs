@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use snapfleet_broker::BrokerConfig;
-use snapfleet_protocol::{AccountId, WorkerId, fleet::check_pairs};
+use snapfleet_protocol::{AccountId, RecordKind, WorkerId, fleet::check_pairs};
 
 use crate::session::FleetKey;
 use crate::simulate::Simulation;
@@ -78,12 +78,24 @@ pub struct CheckArgs {
     /// In place of the fixtures, maps what the platform's rules take of this HAR file and prints what they make of it.
     #[arg(long, value_name = "FILE")]
     pub har: Option<PathBuf>,
+    /// With --har: prints each record as one line of JSON, of this kind alone if one is named, and each refused row with
+    /// its reason.
+    #[arg(long, requires = "har", value_name = "KIND", value_parser = record_kind)]
+    pub rows: Option<Option<RecordKind>>,
     /// The account that the filters are told, such as demo.shop-a, or shop-a alone.
     #[arg(long, requires = "har", default_value = "har")]
     pub account: String,
     /// A setting of that account; several times.
     #[arg(long = "setting", requires = "har", value_name = "NAME=VALUE")]
     pub settings: Vec<SettingArg>,
+}
+
+fn record_kind(text: &str) -> Result<RecordKind, String> {
+    let kinds = || RecordKind::ALL.into_iter();
+    kinds().find(|kind| kind.as_str() == text).ok_or_else(|| {
+        let known = kinds().map(RecordKind::as_str).collect::<Vec<_>>().join(", ");
+        format!("there is no such kind: use one of {known}")
+    })
 }
 
 /// Which platform is proposed.

@@ -25,8 +25,8 @@ mod template;
 
 pub(crate) use self::check::run as run_check;
 pub use self::check::{
-    Accepted, CheckReport, Difference, Failure, Group, HarCheck, HarReport, HarRow, Progress, RuleCount,
-    accept, check, check_har,
+    Accepted, CheckReport, Difference, Failure, Group, HarCheck, HarReport, HarRow, Listed, Progress,
+    RuleCount, accept, check, check_har,
 };
 pub use self::filter::{BODY_BYTES_MAX, DEPTH_MAX, Limits};
 pub use self::find::{FoldersError, find_folder};

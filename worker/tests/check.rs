@@ -107,7 +107,7 @@ fn a_difference_is_told_record_by_record_and_field_by_field() {
             "  error: missing\n    - \"boom\"\n",
             "warning: capture frames has no fixture",
             "notes.txt is no .json file",
-            "platform good: 0 of 1 fixtures as expected, 3 records",
+            "platform good: 0 of 1 fixtures as expected, 3 records, 1 row refused",
         ],
     );
 }
@@ -318,6 +318,23 @@ fn what_is_probably_a_mistake_is_warned_about() {
         ],
     );
     assert!(!warnings.contains(" used.jq") && !warnings.contains("comments.jq is"), "{warnings}");
+}
+
+#[test]
+fn addresses_that_are_not_absolute_are_warned_about() {
+    let folder = folder(&[("f.json", &fixture(r#"{"items": [{"id": 1}, {"id": 2}]}"#, "null"))]);
+    let filter = |avatar: &str| {
+        format!(
+            r#"include "snapfleet"; .items[] | {{kind: "comment", id, content_id: 1, direction: "inbound", author_avatar_url: ({avatar})}}"#
+        )
+    };
+    folder.write("comments.jq", filter(r#""/pictures/\(.id)""#));
+    let warnings = folder.check().warnings.join("\n");
+    assert_has(&warnings, &["2 addresses are not absolute, such as /pictures/1; absolute($request.url)"]);
+    folder.write("comments.jq", filter(r#""/pictures/\(.id)" | absolute($request.url)"#));
+    assert!(!folder.check().to_string().contains("not absolute"));
+    assert!(folder.accept().is_ok());
+    assert_has(&folder.read("fixtures/f.json"), &["\"http://h/pictures/2\""]);
 }
 
 #[test]

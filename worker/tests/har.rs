@@ -61,6 +61,22 @@ fn body_of(mime_type: &str, encoding: &str, bytes: &[u8]) -> HarBody {
 }
 
 #[test]
+fn when_an_entry_was_asked_is_told_in_whatever_zone() {
+    for (asked, expected) in [
+        ("\"2026-11-20T09:12:33.120Z\"", Some(1_795_165_953_120)),
+        ("\"2026-11-20T10:12:33.120+01:00\"", Some(1_795_165_953_120)),
+        ("\"today\"", None),
+        ("5", None),
+        ("null", None),
+    ] {
+        let text = one("text/plain", "", r#""text": "x""#)
+            .replace(r#"{"request""#, &format!(r#"{{"startedDateTime": {asked}, "request""#));
+        assert_eq!(entries(text)[0].started_at.map(|at| at.0), expected, "{asked}");
+    }
+    assert_eq!(entries(one("text/plain", "", r#""text": "x""#))[0].started_at, None);
+}
+
+#[test]
 fn chrome_is_read() {
     let entries = entries(CHROME);
     let [comments, socket, image, evicted, events, state] = entries.as_slice() else { panic!("{entries:?}") };

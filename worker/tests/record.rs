@@ -15,7 +15,7 @@ use snapfleet_demo_site::EventKind;
 use snapfleet_protocol::UnixMs;
 use snapfleet_testkit::eventually;
 use snapfleet_worker::har::{HarEntry, read};
-use snapfleet_worker::platform::{AccountView, HarCheck, Platform, check_har};
+use snapfleet_worker::platform::{AccountView, HarCheck, Listed, Platform, check_har};
 
 fn entries(har: &Path) -> Vec<HarEntry> {
     let mut entries = Vec::new();
@@ -89,7 +89,10 @@ async fn a_recording_maps_like_the_site_itself_and_holds_no_secret() {
     let platform = Platform::load(&rig.path("platforms/demo")).unwrap();
     let account = AccountView { id: "demo.shop-a".parse().unwrap(), settings: Default::default() };
     let now = UnixMs(i64::MAX / 2);
-    let report = check_har(&HarCheck { platform: &platform, account: &account, har: &har, now }, &mut |_| {});
+    let report = check_har(
+        &HarCheck { platform: &platform, account: &account, har: &har, now, listed: Listed::Nothing },
+        &mut |_| {},
+    );
     let report = report.unwrap();
     assert!(report.is_ok(), "{report}");
     for kind in ["content", "comment", "conversation", "direct_message", "notification"] {
@@ -174,7 +177,13 @@ async fn a_full_file_ends_the_recording_and_reads() {
     assert!(std::fs::metadata(&har).unwrap().len() <= 1024 * 1024);
     let platform = Platform::load(&rig.path("platforms/demo")).unwrap();
     let account = AccountView { id: "demo.shop-a".parse().unwrap(), settings: Default::default() };
-    let check = HarCheck { platform: &platform, account: &account, har: &har, now: UnixMs(i64::MAX / 2) };
+    let check = HarCheck {
+        platform: &platform,
+        account: &account,
+        har: &har,
+        now: UnixMs(i64::MAX / 2),
+        listed: Listed::Nothing,
+    };
     let report = check_har(&check, &mut |_| {}).unwrap();
     assert_eq!(report.cut_short, None);
 }

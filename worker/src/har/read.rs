@@ -5,6 +5,9 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use jiff::Timestamp;
+use snapfleet_protocol::UnixMs;
+
 use super::body::{self, Content};
 use super::json::{Json, Stop};
 use super::{

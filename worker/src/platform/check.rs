@@ -5,6 +5,7 @@
 //! rule takes is asked of the rules that the browser's side uses.
 
 mod accept;
+mod addresses;
 mod command;
 mod diff;
 mod fixture;
@@ -23,8 +24,9 @@ pub(crate) use self::command::run;
 pub use self::diff::Difference;
 pub use self::groups::Group;
 pub use self::outcome::{HarReport, HarRow, RuleCount};
-pub use self::traffic::{HarCheck, Progress, check_har};
+pub use self::traffic::{HarCheck, Listed, Progress, check_har};
 
+use self::addresses::Addresses;
 use self::fixture::{Loaded, Outcome};
 use super::{Platform, PlatformError, Refused};
 use crate::normalise::UNREADABLE;
@@ -41,6 +43,8 @@ pub struct CheckReport {
     pub fixtures: usize,
     /// How many records they gave.
     pub records: usize,
+    /// How many rows were refused.
+    pub refused: usize,
     /// The fixtures that gave something else than they say.
     pub failures: Vec<Failure>,
     /// The fixtures into which [`accept`] has written what they gave.
@@ -112,7 +116,16 @@ impl fmt::Display for CheckReport {
             writeln!(f, "warning: {warning}")?;
         }
         let (ok, all) = (self.fixtures - self.failures.len(), self.fixtures);
-        write!(f, "platform {}: {ok} of {all} fixtures as expected, {} records", self.platform, self.records)
+        write!(
+            f,
+            "platform {}: {ok} of {all} fixtures as expected, {} records",
+            self.platform, self.records
+        )?;
+        match self.refused {
+            0 => Ok(()),
+            1 => write!(f, ", 1 row refused"),
+            refused => write!(f, ", {refused} rows refused"),
+        }
     }
 }
 
@@ -140,10 +153,12 @@ fn examine(dir: &Path, accepts: bool) -> Result<CheckReport, PlatformError> {
         platform: platform.name().to_string(),
         fixtures: folder.fixtures.len(),
         records: 0,
+        refused: 0,
         failures: Vec::new(),
         accepted: Vec::new(),
         warnings: lint::warnings(&platform, dir, &folder)?,
     };
+    let mut addresses = Addresses::default();
     for loaded in &folder.fixtures {
         let failed = |problem, differences| Failure { fixture: loaded.path.clone(), problem, differences };
         let outcome = match fixture::run(&platform, loaded) {
@@ -154,6 +169,8 @@ fn examine(dir: &Path, accepts: bool) -> Result<CheckReport, PlatformError> {
             }
         };
         report.records += outcome.records.len();
+        report.refused += outcome.refused.len();
+        outcome.records.iter().for_each(|record| addresses.look_at(record));
         let differences = diff::differences(loaded.expected.as_ref(), &outcome);
         let problem = if accepts {
             match settle(loaded, &outcome, differences.is_empty())? {
@@ -179,6 +196,7 @@ fn examine(dir: &Path, accepts: bool) -> Result<CheckReport, PlatformError> {
         };
         report.failures.push(failed(problem, differences));
     }
+    report.warnings.extend(addresses.warning());
     Ok(report)
 }
 

@@ -208,3 +208,57 @@ fn bodies_that_the_browser_did_not_save_are_told_with_the_remedy() {
         ],
     );
 }
+
+#[test]
+fn records_and_refused_rows_are_listed_one_by_one_where_asked() {
+    let folder = platform();
+    folder.write(
+        "comments.jq",
+        r#"include "snapfleet"; (.items | rows({kind: "comment", id, content_id: 1, direction: "inbound", text: (.text | ascii_downcase), author_avatar_url: "/a"})),
+        {kind: "content", id: "w"}, {kind: "complete_list", of: "comment", content_id: 1, ids: []}"#,
+    );
+    let body = r#"{"items": [{"id": 1, "text": "A"}, {"id": 2, "text": 5}, {"id": 3, "text": 6}]}"#;
+    let har = format!(r#"{{"log": {{"entries": [{}]}}}}"#, fetched("https://h/api/comments", body));
+    let listed = |more: &[&str]| {
+        let (code, table, _) = run(&folder, &har, &[&["--setting", "username=u"], more].concat());
+        assert_eq!(code, Some(1), "{table}");
+        table
+    };
+    let comment = r#"    {"kind":"comment","author_avatar_url":"/a","content_id":"1","direction":"inbound","id":"1","text":"a"}"#;
+    let content = r#"    {"kind":"content","id":"w"}"#;
+    let complete = r#""kind":"complete_list""#;
+    let refused = r#"    {"refused":"the filter fails on this element: cannot use 5 as string","row":1}"#;
+    assert_has(&listed(&["--rows"]), &[comment, content, complete, refused]);
+    let works = listed(&["--rows", "content"]);
+    assert_has(&works, &[content, refused]);
+    assert!(!works.contains(comment) && !works.contains(complete), "{works}");
+    let plain = listed(&[]);
+    assert!(![comment, content, complete, refused].iter().any(|line| plain.contains(line)), "{plain}");
+    // What the filter said is told once, of the first row.
+    let told = "    refused 2: the filter fails on this element, first row 1: cannot use 5 as string\n";
+    assert_has(&plain, &[told, "warning: 1 address is not absolute: /a; absolute($request.url)"]);
+    let report: Value = serde_json::from_str(&listed(&["--rows", "comment", "--json"])).unwrap();
+    let rows = report["rows"][0]["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["id"], &rows[2]["row"]), (3, &"1".into(), &2.into()), "{report}");
+    let (code, _, told) = run(&folder, &har, &["--rows", "comments"]);
+    assert_eq!(code, Some(2));
+    assert_has(&told, &["content, comment, conversation, direct_message, notification"]);
+}
+
+#[test]
+fn times_are_bounded_by_when_the_har_was_recorded() {
+    let folder = platform();
+    folder.write(
+        "comments.jq",
+        r#"{kind: "comment", id: 1, content_id: 1, direction: "inbound", created_at: .at}"#,
+    );
+    let body = r#"{"at": "2024-05-20T00:00:00Z"}"#;
+    for (asked, unknown) in [("2024-05-19T12:00:00Z", 0), ("2024-05-17T12:00:00Z", 1)] {
+        let asked = format!(r#""startedDateTime": "{asked}","#);
+        let entry = entry("fetch", "https://h/api/comments", 200, "application/json", body, &asked);
+        let har = format!(r#"{{"log": {{"entries": [{entry}]}}}}"#);
+        let (_, json, _) = run(&folder, &har, &["--json", "--setting", "username=u"]);
+        let report: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(report["rows"][0]["unknown_times"], unknown, "{asked}");
+    }
+}

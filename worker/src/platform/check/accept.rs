@@ -84,7 +84,7 @@ impl Serialize for Given<'_> {
 }
 
 /// A record with what it is before everything else, then its fields by name.
-struct KindFirst(Value);
+pub(super) struct KindFirst(pub(super) Value);
 
 impl Serialize for KindFirst {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

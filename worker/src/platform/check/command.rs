@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde::Serialize;
 use snapfleet_protocol::AccountId;
 
-use super::{HarCheck, Progress, accept, check, check_har};
+use super::{HarCheck, Listed, Progress, accept, check, check_har};
 use crate::commands::{Failed, failed, usage};
 use crate::config::CheckArgs;
 use crate::platform::{AccountView, Platform, Settings};
@@ -56,9 +56,14 @@ fn over_har(args: &CheckArgs, path: &Path) -> Result<super::HarReport, Failed> {
     let platform = Platform::load(&args.dir).map_err(usage)?;
     let (account, warnings) = account(args, &platform).map_err(usage)?;
     let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let check = HarCheck { platform: &platform, account: &account, har: path, now: now() };
+    let listed = match args.rows {
+        None => Listed::Nothing,
+        Some(None) => Listed::All,
+        Some(Some(kind)) => Listed::Kind(kind),
+    };
+    let check = HarCheck { platform: &platform, account: &account, har: path, now: now(), listed };
     let mut report = check_har(&check, &mut teller(bytes)).map_err(usage)?;
-    report.warnings = warnings;
+    report.warnings.extend(warnings);
     Ok(report)
 }
 

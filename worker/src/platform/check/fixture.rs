@@ -208,7 +208,7 @@ pub(super) fn run(platform: &Platform, loaded: &Loaded) -> Result<Outcome, Strin
 }
 
 /// As it is once it was written and read: numbers with a fraction may differ in their last bit otherwise.
-fn as_read(value: &impl serde::Serialize) -> Value {
+pub(super) fn as_read(value: &impl serde::Serialize) -> Value {
     let text = serde_json::to_string(value).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::groups::Group;
 
@@ -26,6 +27,8 @@ pub struct HarReport {
     pub rows: Vec<HarRow>,
     /// Rows beyond the bound of the list; they count everywhere else.
     pub rows_left_out: usize,
+    /// Records and refused rows beyond the bound of what is listed one by one.
+    pub not_listed: usize,
     /// Requests that no rule took.
     pub not_taken: Vec<Group>,
     /// Requests that no rule took, beyond the bound of that list.
@@ -69,6 +72,12 @@ pub struct HarRow {
     pub complete: usize,
     /// How many rows were refused for each reason.
     pub refused: BTreeMap<String, usize>,
+    /// What the filter said on the first row on which it failed, by the same reasons: with the row's number.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub first_refused: BTreeMap<String, String>,
+    /// Where they are asked for: the records, then each refused row as `{"refused": reason, "row": number}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<Value>,
     /// How many bodies, or the rest of them, were not read for each reason.
     pub errors: BTreeMap<String, usize>,
     /// Times that could not be told.

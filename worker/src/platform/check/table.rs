@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::accept::KindFirst;
 use super::outcome::{HarReport, HarRow};
 
 const ADDRESS_CHARS_MAX: usize = 56;
@@ -61,14 +62,25 @@ fn write_rows(f: &mut fmt::Formatter<'_>, report: &HarReport, rule_chars: usize)
         let (rule, status, size) = (&row.rule, row.status, size(row.bytes as u64));
         let given = given(row);
         writeln!(f, "{address:ADDRESS_CHARS_MAX$}  {rule:rule_chars$}  {status:6}  {size:>8}  {given}")?;
+        for record in &row.rows {
+            let line = serde_json::to_string(&KindFirst(record.clone())).unwrap_or_default();
+            writeln!(f, "    {line}")?;
+        }
         for (what, reasons) in [("refused", &row.refused), ("not read", &row.errors)] {
             for (reason, times) in reasons {
-                writeln!(f, "    {what} {times}: {reason}")?;
+                write!(f, "    {what} {times}: {reason}")?;
+                match row.first_refused.get(reason) {
+                    Some(first) => writeln!(f, ", first {first}")?,
+                    None => writeln!(f)?,
+                }
             }
         }
     }
     if report.rows_left_out > 0 {
         writeln!(f, "and {} more", report.rows_left_out)?;
+    }
+    if report.not_listed > 0 {
+        writeln!(f, "and {} records and refused rows that are not listed", report.not_listed)?;
     }
     writeln!(f)
 }

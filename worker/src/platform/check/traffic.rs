@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use snapfleet_protocol::UnixMs;
+use serde_json::{Value, json};
+use snapfleet_protocol::{RecordKind, UnixMs};
 use url::Url;
 
+use super::addresses::Addresses;
+use super::fixture::as_read;
 use super::groups::{Groups, address};
 use super::outcome::{HarReport, HarRow, RuleCount, count};
 use crate::capture::{CaptureRule, Miss, PathPattern, Source, Traffic};
@@ -17,6 +20,9 @@ use crate::platform::{AccountView, CaptureSpec, Mapped, Platform, Request};
 
 /// The most rows that are listed.
 const ROWS_MAX: usize = 10_000;
+/// The most records that are listed one by one, and the most bytes of them.
+const LISTED_MAX: usize = 50_000;
+const LISTED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The answer to a request for what the browser has already: the page gets its kept copy, as 200.
 const NOT_MODIFIED: u16 = 304;
 /// What a browser asks before a request to another site: no page sees its answer.
@@ -31,8 +37,21 @@ pub struct HarCheck<'a> {
     pub account: &'a AccountView,
     /// The file.
     pub har: &'a Path,
-    /// The time that bounds the records' times.
+    /// The time that bounds the records' times, where the file does not say when it was asked.
     pub now: UnixMs,
+    /// Which records are listed one by one.
+    pub listed: Listed,
+}
+
+/// Which records are listed one by one. Refused rows, which are of no kind yet, are listed with any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// None, and no refused rows either.
+    Nothing,
+    /// All.
+    All,
+    /// Those of one kind.
+    Kind(RecordKind),
 }
 
 /// How far the reading is.
@@ -72,6 +91,9 @@ struct Run<'a> {
     rules: Vec<CaptureRule>,
     nearest: Vec<Option<(Miss, String)>>,
     groups: Groups,
+    addresses: Addresses,
+    /// What is listed so far.
+    listed: (usize, usize),
     report: HarReport,
 }
 
@@ -90,7 +112,15 @@ impl<'a> Run<'a> {
         let nothing = |name: &str| CaptureRule::new(name, Source::PageState, PathPattern::any());
         let rule = |spec: &CaptureSpec| drive::rule(spec).unwrap_or_else(|_| nothing(&spec.name));
         let rules: Vec<_> = captures.iter().map(rule).collect();
-        Self { check, nearest: vec![None; rules.len()], rules, groups: Groups::default(), report }
+        Self {
+            check,
+            nearest: vec![None; rules.len()],
+            rules,
+            groups: Groups::default(),
+            addresses: Addresses::default(),
+            listed: (0, 0),
+            report,
+        }
     }
 
     fn entry(&mut self, entry: &HarEntry) {
@@ -137,14 +167,15 @@ impl<'a> Run<'a> {
             ..HarRow::default()
         };
         let request = request(entry, source, status);
+        let now = entry.started_at.unwrap_or(self.check.now);
         match source {
             Source::Response | Source::PageState => {
-                self.body(at, &request, &entry.body, entry.size, &mut row)
+                self.body(at, (&request, now), &entry.body, entry.size, &mut row)
             }
             Source::EventSource | Source::WebSocket => {
                 for frame in &entry.frames {
                     let request = Request { event: frame.event.clone(), ..request.clone() };
-                    self.body(at, &request, &frame.body, None, &mut row);
+                    self.body(at, (&request, now), &frame.body, None, &mut row);
                 }
                 if let (true, Err(reason)) = (source == Source::EventSource, entry.body.bytes()) {
                     self.fail(at, &reason, &mut row);
@@ -162,13 +193,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn body(&mut self, at: usize, request: &Request, body: &HarBody, size: Option<u64>, row: &mut HarRow) {
+    fn body(
+        &mut self,
+        at: usize,
+        (request, now): (&Request, UnixMs),
+        body: &HarBody,
+        size: Option<u64>,
+        row: &mut HarRow,
+    ) {
         let bytes = match body.bytes() {
             Ok(bytes) => bytes,
             Err(reason) => return self.fail(at, &reason, row),
         };
         let (platform, account) = (self.check.platform, self.check.account);
-        let mapped = platform.map(at, request, account, bytes, self.check.now);
+        let mapped = platform.map(at, request, account, bytes, now);
         row.bodies += 1;
         row.bytes += bytes.len();
         self.report.rules[at].bodies += 1;
@@ -179,6 +217,40 @@ impl<'a> Run<'a> {
             count(&mut row.errors, &explained(error, bytes.len(), size));
         }
         tally(row, &mapped, &mut self.report.records);
+        self.list(&mapped, row);
+    }
+
+    /// Looks at each record, and keeps those that are asked for.
+    fn list(&mut self, mapped: &Mapped, row: &mut HarRow) {
+        for record in &mapped.records {
+            let value = as_read(record);
+            self.addresses.look_at(&value);
+            if matches!(self.check.listed, Listed::All)
+                || matches!(self.check.listed, Listed::Kind(kind) if kind == record.kind())
+            {
+                self.keep(value, row);
+            }
+        }
+        if self.check.listed == Listed::All {
+            mapped.complete.iter().for_each(|list| self.keep(as_read(list), row));
+        }
+        if self.check.listed != Listed::Nothing {
+            for refused in &mapped.refused {
+                self.keep(json!({ "row": refused.row, "refused": refused.in_full() }), row);
+            }
+        }
+    }
+
+    fn keep(&mut self, value: Value, row: &mut HarRow) {
+        let (count, bytes) = self.listed;
+        // A request that is not listed itself has no place for its records.
+        let is_full = count >= LISTED_MAX || bytes >= LISTED_BYTES_MAX || self.report.rows.len() >= ROWS_MAX;
+        if is_full {
+            self.report.not_listed += 1;
+            return;
+        }
+        self.listed = (count + 1, bytes + value.to_string().len());
+        row.rows.push(value);
     }
 
     /// A body that there is none of.
@@ -193,6 +265,7 @@ impl<'a> Run<'a> {
         self.report.not_taken = self.groups.list();
         self.report.not_taken_left_out = self.groups.left_out;
         self.report.static_files = self.groups.static_files;
+        self.report.warnings.extend(self.addresses.warning());
         for ((counted, nearest), rule) in self.report.rules.iter_mut().zip(self.nearest).zip(&self.rules) {
             if counted.bodies == 0 {
                 counted.hint = Some(hint(rule, nearest));
@@ -242,7 +315,11 @@ fn tally(row: &mut HarRow, mapped: &Mapped, totals: &mut BTreeMap<String, usize>
     row.unknown_times += mapped.unknown_times;
     row.cut += mapped.cut;
     for refused in &mapped.refused {
-        count(&mut row.refused, &refused.in_full());
+        count(&mut row.refused, &refused.reason);
+        if let Some(detail) = &refused.detail {
+            let first = row.first_refused.entry(refused.reason.clone());
+            first.or_insert_with(|| format!("row {}: {detail}", refused.row));
+        }
     }
 }
 
