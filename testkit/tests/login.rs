@@ -5,6 +5,8 @@
 
 #[path = "login/afar.rs"]
 mod afar;
+#[path = "support/broker.rs"]
+mod broker;
 #[path = "login/page.rs"]
 mod page;
 #[path = "support/person.rs"]
@@ -17,15 +19,15 @@ mod undisturbed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use snapfleet_broker::{Broker, BrokerConfig};
+use snapfleet_broker::Broker;
 use snapfleet_protocol::AccountId;
 use snapfleet_testkit::system::{FLEET_KEY, Setup, System};
 use snapfleet_testkit::{TestBroker, eventually};
 use snapfleet_worker::session::FleetKey;
 use snapfleet_worker::session::store::{load, open_all};
-use tokio_util::sync::CancellationToken;
 
 use afar::Afar;
+use broker::as_worker;
 
 const ACCOUNT: &str = "demo.shop-a";
 const NAME: &str = "shop-a";
@@ -77,17 +79,6 @@ fn now_ms() -> i64 {
 
 fn fleet_key() -> FleetKey {
     FleetKey::parse(&format!("{FLEET_KEY:02x}").repeat(32), "the test").unwrap()
-}
-
-/// The broker as the workers see it.
-async fn as_worker(system: &System) -> Broker {
-    let config = BrokerConfig {
-        url: system.broker.url(),
-        user: "worker".to_owned(),
-        password: TestBroker::password("worker").to_owned(),
-        name: "test".to_owned(),
-    };
-    Broker::connect(&config, &CancellationToken::new()).await.unwrap()
 }
 
 /// Waits until a session of the account is stored with all that the site's page keeps.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/broker.rs"]
+mod broker;
 #[path = "moves/commands.rs"]
 mod commands;
 #[path = "moves/ends.rs"]
@@ -16,30 +18,20 @@ use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
-use snapfleet_broker::{Broker, BrokerConfig, Stored, read_subject};
+use snapfleet_broker::{Broker, Stored, read_subject};
 use snapfleet_protocol::AccountId;
 use snapfleet_protocol::stream::{SESSIONS_PREFIX, SESSIONS_STREAM, SNAPSHOTS};
+use snapfleet_testkit::eventually;
 use snapfleet_testkit::system::{FLEET_KEY, System};
-use snapfleet_testkit::{TestBroker, eventually};
 use snapfleet_worker::session::FleetKey;
 use snapfleet_worker::session::seal::open_session;
-use tokio_util::sync::CancellationToken;
+
+use broker::as_worker;
 
 /// How long an account may take to get from one state to the next, pages included.
 const STATE_WITHIN: Duration = Duration::from_secs(40);
 /// How long the store may take until it shows all that was served.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
-
-/// The broker as the workers see it.
-async fn as_worker(system: &System) -> Broker {
-    let config = BrokerConfig {
-        url: system.broker.url(),
-        user: "worker".to_owned(),
-        password: TestBroker::password("worker").to_owned(),
-        name: "test".to_owned(),
-    };
-    Broker::connect(&config, &CancellationToken::new()).await.unwrap()
-}
 
 /// All messages of a subject, oldest first.
 async fn messages(broker: &Broker, stream: &str, subject: &str) -> Vec<Stored> {

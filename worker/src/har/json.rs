@@ -7,6 +7,8 @@ use std::io::{self, Read};
 
 use memchr::{memchr, memchr2};
 
+use crate::escapes::code_unit;
+
 const BUFFER_BYTES: usize = 256 * 1024;
 /// The longest key that is told apart from others.
 const KEY_BYTES_MAX: usize = 256;
@@ -327,13 +329,6 @@ fn unicode_escape(bytes: &[u8]) -> (Option<char>, usize) {
         Some(Ok(letter)) => (Some(letter), 6 * letter.len_utf16()),
         _ => (Some(char::REPLACEMENT_CHARACTER), 6),
     }
-}
-
-/// The four digits of `\uXXXX`.
-fn code_unit(bytes: &[u8]) -> Option<u16> {
-    let digits = bytes.get(..6)?.strip_prefix(b"\\u")?;
-    let digits = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
-    u16::from_str_radix(digits, 16).ok()
 }
 
 #[cfg(test)]

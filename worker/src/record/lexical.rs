@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::escapes::with_whole_letters;
+
 /// A text as JSON writes it.
 pub(super) struct JsonText<'t>(pub(super) &'t str);
 
@@ -45,21 +47,7 @@ pub(super) fn is_bare(text: &str) -> bool {
 
 /// What a string with its quotes holds; `None` for what is no string. A half of a character becomes U+FFFD.
 pub(super) fn decode(raw: &str) -> Option<String> {
-    serde_json::from_str(raw).ok().or_else(|| {
-        let mut whole = String::with_capacity(raw.len());
-        let mut rest = raw;
-        while let Some(at) = rest.find('\\') {
-            let escape = &rest.as_bytes()[at..];
-            let is_half = escape.len() >= 6 && matches!(escape[1..3], [b'u', b'd' | b'D']);
-            let length = if is_half && rest.is_char_boundary(at + 6) { 6 } else { 2 };
-            whole.push_str(&rest[..at]);
-            let end = (at + length).min(rest.len());
-            whole.push_str(if length == 6 { "\\ufffd" } else { rest.get(at..end)? });
-            rest = rest.get(end..)?;
-        }
-        whole.push_str(rest);
-        serde_json::from_str(&whole).ok()
-    })
+    serde_json::from_slice(&with_whole_letters(raw.as_bytes())).ok()
 }
 
 /// JSON on lines of their own, two spaces for each level. Everything between stays as it is written.

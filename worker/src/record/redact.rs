@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use url::form_urlencoded;
 
+use crate::glob;
+
 use super::lexical::{JsonText, decode, is_bare, number_end, skip_space, string_end};
 
 /// What stands in place of a secret text; in place of a secret number stands 0. True, false and null stay.
@@ -115,7 +117,7 @@ impl Redactor {
             return false;
         }
         let name = name.to_lowercase();
-        self.names.iter().any(|pattern| glob(pattern.as_bytes(), name.as_bytes()))
+        self.names.iter().any(|pattern| glob::matches(pattern.as_bytes(), name.as_bytes()))
     }
 
     /// A text without its secrets: JSON, what resembles it, an address, form fields, or anything else.
@@ -371,26 +373,6 @@ fn bearer(text: &str) -> Option<(usize, usize)> {
 fn percent_decoded(text: &str) -> String {
     let pair = [b"x=", text.as_bytes()].concat();
     form_urlencoded::parse(&pair).next().map_or_else(String::new, |(_, value)| value.into_owned())
-}
-
-/// Whether a text matches a pattern in which `*` is any characters. Costs the product of both lengths at most.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut seen, mut back) = (0, 0, None);
-    while seen < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                back = Some((at, seen));
-                at += 1;
-            }
-            Some(byte) if *byte == text[seen] => (at, seen) = (at + 1, seen + 1),
-            _ => {
-                let Some((star, from)) = back else { return false };
-                back = Some((star, from + 1));
-                (at, seen) = (star + 1, from + 1);
-            }
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]

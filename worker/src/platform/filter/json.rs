@@ -1,6 +1,5 @@
 //! JSON in and out of jaq's values: strict, bounded in depth, exact in numbers.
 
-use std::borrow::Cow;
 use std::io::Write as _;
 
 use jaq_core::native::bome;
@@ -9,6 +8,7 @@ use jaq_json::{Error, Num, Val, bstr};
 use serde::de::IgnoredAny;
 
 use super::{DEPTH_MAX, Run};
+use crate::escapes::with_whole_letters;
 
 /// The deepest nesting of a row: the object, a list in it, and room for what is refused by name afterwards.
 const ROW_DEPTH_MAX: usize = 8;
@@ -36,37 +36,6 @@ pub(super) fn parse(json: &[u8]) -> Result<Val, String> {
         return Err(format!("nested too deep: more than {DEPTH_MAX} levels"));
     }
     jaq_json::read::parse_single(&with_whole_letters(json)).map_err(|error| format!("not JSON: {error}"))
-}
-
-/// Well-formed JSON with U+FFFD for each escape that is half of a surrogate pair: who cuts a text between the two, as
-/// JavaScript and Java do, writes such a half, and one text must not cost the whole body.
-fn with_whole_letters(json: &[u8]) -> Cow<'_, [u8]> {
-    let mut whole = Cow::Borrowed(json);
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'\\', &json[at..]) {
-        at += found;
-        let first = code_unit(&json[at..]);
-        let second = json.get(at + 6..).and_then(code_unit);
-        at += match (first, second) {
-            (None, _) => 2,
-            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
-            (Some(0xD800..=0xDFFF), _) => {
-                whole.to_mut()[at..at + 6].copy_from_slice(br"\ufffd");
-                6
-            }
-            (Some(_), _) => 6,
-        };
-        if at >= json.len() {
-            break;
-        }
-    }
-    whole
-}
-
-/// The code unit of the escape at the beginning, where it is a `\uXXXX`.
-fn code_unit(json: &[u8]) -> Option<u16> {
-    let digits = std::str::from_utf8(json.get(..6)?.strip_prefix(b"\\u")?).ok()?;
-    u16::from_str_radix(digits, 16).ok()
 }
 
 /// The deepest nesting of well-formed JSON.
