@@ -251,7 +251,7 @@ function sentence() {
   if (!ill) return T.starting(capture.capturing, all, capture.starting, capture.unknown, end);
   const named = status.problems.filter(p => p.account && (['account_unwell', 'account_unassigned'].includes(p.code)
     || (p.code === 'account_unconfigured' && p.state === 'unassigned'))).slice(0, NAMED_MAX).map(p => `${p.account} ${
-    p.code === 'account_unconfigured' ? T.unconfigured : T.states[p.state || 'unknown']}${p.since ? T.for(lasted(p.since, now())) : ''}${p.detail ? T.paren(p.detail.slice(0, 80)) : ''}`);
+    p.code === 'account_unconfigured' ? T.unconfigured : T.states[p.state || 'unknown']}${p.since ? T.for(lasted(p.since, now())) : ''}${p.detail ? T.paren(p.detail.length > 80 ? `${p.detail.slice(0, 79)}…` : p.detail) : ''}`);
   if (ill > named.length) named.push(T.moreIll(ill - named.length));
   return T.ill(ill, all, named.join(T.list), end);
 }

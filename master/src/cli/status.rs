@@ -7,7 +7,7 @@ use snapfleet_protocol::UnixMs;
 
 use super::CliError;
 use super::source::{self, Source};
-use super::text::{ago, lasted, plain, when, write_json};
+use super::text::{ago, cut, lasted, plain, when, write_json};
 use crate::api::status::{StatusView, at_rest};
 use crate::api::{Condition, ProblemCode, state_words};
 use crate::config::ReadArgs;
@@ -188,10 +188,7 @@ fn named(status: &StatusView, ill: u64) -> String {
         let account = problem.account.as_ref().map(ToString::to_string).unwrap_or_default();
         let is = state_words(problem.state);
         let since = problem.since.map(|since| format!(" for {}", lasted(since, status.now)));
-        let detail = problem.detail.as_ref().map(|detail| {
-            let shown: String = detail.chars().take(REASON_CHARS_MAX).collect();
-            format!(" ({shown})")
-        });
+        let detail = problem.detail.as_ref().map(|detail| format!(" ({})", cut(detail, REASON_CHARS_MAX)));
         named.push(format!("{account} {is}{}{}", since.unwrap_or_default(), detail.unwrap_or_default()));
     }
     let rest = ill.saturating_sub(named.len() as u64);

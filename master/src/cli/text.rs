@@ -30,6 +30,14 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// `text` in at most so many characters: what is left out shows as `…`.
+pub(crate) fn cut(text: &str, chars_max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars_max.saturating_sub(1)) {
+        Some((end, last)) if end + last.len_utf8() < text.len() => Cow::Owned(format!("{}…", &text[..end])),
+        _ => Cow::Borrowed(text),
+    }
+}
+
 /// Writes `value` as JSON: on one line, or indented.
 pub(crate) fn write_json(out: &mut impl Write, value: &impl Serialize, indented: bool) -> io::Result<()> {
     let json = if indented { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? };
@@ -90,6 +98,15 @@ mod tests {
         assert!(!json.contains(|c: char| c != '\n' && steers(c)), "{json:?}");
         let back: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(back["text"], hostile);
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_shows_it() {
+        for (text, shown) in
+            [("", ""), ("abc", "abc"), ("评论评", "评论评"), ("abcd", "ab…"), ("评论评论", "评论…")]
+        {
+            assert_eq!(cut(text, 3), shown);
+        }
     }
 
     #[test]

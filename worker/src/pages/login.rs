@@ -238,7 +238,7 @@ impl Login {
             (None, Some(submit)) => Ok(submit.clone()),
             (Some(reason), _) => Err(reason.as_str()),
             (None, None) => {
-                Err("the login form is shown and the platform gives no way to fill it in: log in by hand")
+                Err("its login page is shown, and there is nothing to fill it in with: log in by hand")
             }
         };
         let submit = match submit {
